@@ -1,0 +1,158 @@
+"""Reading and writing the documents of the project: whole or not at all, and never a foreign one taken for ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from .errors import InputError
+
+Document = TypeVar("Document", bound=BaseModel)
+Record = TypeVar("Record")
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns the JSON of one schema version into that of the next."""
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: a reader never sees half a file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written (missing folder, no permission, full disk).
+    """
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; give a path in an existing, writable folder with free space"
+        ) from None
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically; see `write_atomic`."""
+    write_atomic(path, lambda temporary: _write_utf8(temporary, text))
+
+
+def write_document(path: Path, document: BaseModel) -> None:
+    """Write a document as indented JSON, atomically."""
+    write_text(path, document.model_dump_json(indent=1) + "\n")
+
+
+def write_records(path: Path, records: Iterable[BaseModel]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+
+
+def read_document(
+    path: Path, document: type[Document], *, kind: str, migrations: Mapping[int, Migration] | None = None
+) -> Document:
+    """Read a versioned document, migrating older versions step by step.
+
+    Parameters
+    ----------
+    kind : str
+        What the file should be, for messages ("machine profile", "plan").
+    migrations : mapping
+        From an old schema version to the function that lifts it to the next.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated, of another kind, or of a newer schema version.
+    """
+    text = read_text(path, kind=kind)
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not a {kind}: not valid JSON ({error}); it may be truncated, make it again"
+        ) from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise InputError(f"{path} is not a {kind}: it has no schema_version; give a file that sparseplan wrote")
+    current = document.model_fields["schema_version"].default
+    if version > current:
+        raise InputError(
+            f"{path} is a {kind} of schema version {version}, this sparseplan reads up to {current}; upgrade sparseplan"
+        )
+    while version < current:
+        if migrations is None or version not in migrations:
+            raise InputError(f"{path} is a {kind} of schema version {version}, which is no longer read; make it again")
+        content = migrations[version](content)
+        version += 1
+    try:
+        return document.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise InputError(f"{path} is not a valid {kind}: {_first_error(error)}; make it again") from None
+    except InputError as error:
+        raise InputError(f"{path} is not a valid {kind}: {error}") from None
+
+
+def read_records(path: Path, record: type[Record], *, kind: str) -> tuple[Record, ...]:
+    """Read one JSON object a line; blank lines are passed over.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, or a line is not such a record; the message names the line.
+    """
+    adapter: TypeAdapter[Record] = TypeAdapter(record)
+    records = []
+    for number, line in enumerate(read_text(path, kind=kind).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(adapter.validate_json(line))
+        except ValidationError as error:
+            raise InputError(f"{path}, line {number}: not a {kind}: {_first_error(error)}") from None
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+    if not records:
+        raise InputError(f"{path} is empty; give at least one {kind}, one JSON object a line")
+    return tuple(records)
+
+
+def read_text(path: Path, *, kind: str) -> str:
+    """The text of a file.
+
+    Raises
+    ------
+    InputError
+        If it is missing, unreadable or not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {kind} {path}: {error.strerror}; give the path of an existing file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a {kind}: not a text file; give a file that sparseplan wrote") from None
+
+
+def _write_utf8(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"]) or "the whole object"
+    others = error.error_count() - 1
+    return f"{where}: {first['msg']}" + (f" (and {others} more)" if others else "")

@@ -1,0 +1,119 @@
+"""Sparsity patterns: every kind of weight sparsity is a block shape.
+
+A weight is ``W[K, C, R, S]``: output channels, input channels per group, kernel height, kernel width (a linear weight
+is ``W[K, C, 1, 1]``). A pattern cuts W into groups that are zeroed together. This description alone gives the
+regulariser's groups, the mask, the packed format, the cost formula and the planner's candidates.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from .errors import InputError
+
+WHOLE_AXIS = None
+"""Extent of a block that covers its whole axis (written ``*``)."""
+
+Extent = int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockPart:
+    """Groups are blocks of ``[K, C, R, S]``; an extent of ``None`` covers the whole axis."""
+
+    name: str
+    block: tuple[Extent, Extent, Extent, Extent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NmPart:
+    """At most n of m consecutive input channels are non-zero (SWS)."""
+
+    name: str
+    n: int
+    m: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SasPart:
+    """Weights dense at m times the input width, n of m activations non-zero (SAS)."""
+
+    name: str
+    n: int
+    m: int
+
+
+Part = BlockPart | NmPart | SasPart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """A pattern as written in files and on the command line; no parts means dense."""
+
+    text: str
+    parts: tuple[Part, ...]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kind of each part, the unit in which kernels declare what they can skip."""
+        return tuple(part.name.split(":")[0] if isinstance(part, BlockPart | SasPart) else "n:m" for part in self.parts)
+
+    @property
+    def is_dense(self) -> bool:
+        return not self.parts
+
+    @property
+    def fixed_sparsity(self) -> float | None:
+        """Sparsity that the pattern itself dictates (N:M), or None where it is free."""
+        density = 1.0
+        for part in self.parts:
+            if not isinstance(part, NmPart):
+                return None
+            density *= part.n / part.m
+        return 1.0 - density if self.parts else 0.0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_NAMED_BLOCKS: dict[str, tuple[Extent, Extent, Extent, Extent]] = {
+    "unstructured": (1, 1, 1, 1),
+    "shape": (WHOLE_AXIS, 1, 1, 1),
+    "filter": (1, WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS),
+    "channel": (WHOLE_AXIS, 1, WHOLE_AXIS, WHOLE_AXIS),
+    "filter2d": (1, 1, WHOLE_AXIS, WHOLE_AXIS),
+    "depth": (WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS),
+}
+_ALLOWED = f"dense, {', '.join(_NAMED_BLOCKS)}, block:KxC, n:m, sas:n:m, and sums of these with '+'"
+
+
+@cache
+def parse_pattern(text: str) -> Pattern:
+    """Read a pattern such as ``filter+shape``, ``block:16x32``, ``2:4`` or ``sas:1:2``.
+
+    Raises
+    ------
+    InputError
+        If the text is not a pattern.
+    """
+    if text == "dense":
+        return Pattern(text=text, parts=())
+    return Pattern(text=text, parts=tuple(_parse_part(word, text) for word in text.split("+")))
+
+
+def _parse_part(word: str, text: str) -> Part:
+    if word in _NAMED_BLOCKS:
+        return BlockPart(name=word, block=_NAMED_BLOCKS[word])
+    if match := re.fullmatch(r"block:([1-9]\d{0,4})x([1-9]\d{0,4})", word):
+        return BlockPart(name=word, block=(int(match[1]), int(match[2]), 1, 1))
+    if match := re.fullmatch(r"(sas:)?([1-9]\d{0,2}):([1-9]\d{0,2})", word):
+        n, m = int(match[2]), int(match[3])
+        if n < m:
+            return SasPart(name=word, n=n, m=m) if match[1] else NmPart(name=word, n=n, m=m)
+    raise InputError(f"unknown sparsity pattern {word!r} in {text!r}; allowed: {_ALLOWED}")
+
+
+DENSE = parse_pattern("dense")
+UNSTRUCTURED = parse_pattern("unstructured")

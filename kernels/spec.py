@@ -1,0 +1,90 @@
+"""What a kernel is: its name, what it can skip, how to pack and run it, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .problem import Dtype, Op, Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Unit = Literal["fma_f32", "dot_bf16"]
+"""Execution unit that bounds the arithmetic: float32 multiply-add, or bfloat16 dot product."""
+
+Layout = Literal["nchw", "nhwc"]
+"""Memory order of the activations that a kernel takes and gives (torch's contiguous or channels_last)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Counts of work of one run, from shapes alone; the performance model turns them into time.
+
+    Attributes
+    ----------
+    unit : Unit
+        Execution unit of the arithmetic.
+    flop : float
+        Executed floating-point operations, padding to tiles and tails included.
+    bytes_streamed : float
+        Bytes that the inner loops load or store, counted at the level closest to the registers.
+    bytes_moved : float
+        Compulsory bytes: input and output once, packed weights once, copies that the kernel makes (each read and
+        write counts).
+    tasks : int
+        Independent pieces of work that threads share.
+    """
+
+    unit: Unit
+    flop: float
+    bytes_streamed: float
+    bytes_moved: float
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What decides which kernels may run: instruction sets the CPU *and* the operating system allow."""
+
+    isa: tuple[str, ...]
+    torch_ops: tuple[str, ...] = ()
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSpec:
+    """A kernel of the registry.
+
+    Attributes
+    ----------
+    name : str
+        ``{op}_{what it skips}_{dtype}_{layout or method}__{isa or library}``.
+    patterns : tuple of str
+        Kinds of pattern parts that this kernel can skip ("dense" alone for a dense kernel).
+    isa : str
+        Instruction set that it needs; "any" for library kernels.
+    layout : Layout
+        Memory order of input and output.
+    pack : callable
+        ``pack(problem, weight, bias, relu) -> packed``: once. `weight` is a dense float32 tensor [K, C, R, S] that
+        contains zeros where the pattern of the problem puts them, `bias` is [K] or None.
+    run : callable
+        ``run(packed, x) -> y``: many times. `x` is [N, C, H, W] in `layout`, or [N, C] for a linear, of `dtype`.
+    cost : callable
+        ``cost(problem) -> Cost``.
+    why_unsupported : callable
+        ``why_unsupported(problem, machine) -> str | None``: the reason, or None where the kernel is eligible.
+    """
+
+    name: str
+    op: Op
+    patterns: tuple[str, ...]
+    dtype: Dtype
+    isa: str
+    layout: Layout
+    pack: Callable[[Problem, Tensor, Tensor | None, bool], Any]
+    run: Callable[[Any, Tensor], Tensor]
+    cost: Callable[[Problem], Cost]
+    why_unsupported: Callable[[Problem, Machine], str | None]

@@ -1,0 +1,1 @@
+"""Foresee: roofline terms, fit, prediction with an interval."""

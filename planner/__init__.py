@@ -1,0 +1,1 @@
+"""Decide: capture, sensitivity, candidates, solve."""

@@ -1,0 +1,1 @@
+"""Know the machine: microbenchmarks, the profile and its store."""

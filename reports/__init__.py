@@ -1,0 +1,1 @@
+"""Show it: tables, plots, one HTML file."""

@@ -1,0 +1,1 @@
+"""Run it: swap kernels into a model and measure."""

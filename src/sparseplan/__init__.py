@@ -1,0 +1,1 @@
+"""sparseplan: is pruning worth it on this machine, and if so, how."""

@@ -1,0 +1,1 @@
+"""Make it so: penalties, masks, the training loop."""
