@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -39,7 +40,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         temporary = None
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}; give a path in an existing, writable folder with free space"
+            f"cannot write {path}: {error.strerror or error}; "
+            "give a path in an existing, writable folder with free space"
         ) from None
     finally:
         if temporary is not None:
@@ -82,7 +84,7 @@ def read_document(
     text = read_text(path, kind=kind)
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not a {kind}: not valid JSON ({error}); it may be truncated, make it again"
         ) from None
@@ -97,7 +99,11 @@ def read_document(
     while version < current:
         if migrations is None or version not in migrations:
             raise InputError(f"{path} is a {kind} of schema version {version}, which is no longer read; make it again")
-        content = migrations[version](content)
+        try:
+            content = migrations[version](content)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            # An old document that lacks what the migration moves, or a foreign one with a field schema_version.
+            raise InputError(f"{path} is not a valid {kind} of schema version {version}; make it again") from None
         version += 1
     try:
         return document.model_validate_json(json.dumps(content))
@@ -117,7 +123,8 @@ def read_records(path: Path, record: type[Record], *, kind: str) -> tuple[Record
     """
     adapter: TypeAdapter[Record] = TypeAdapter(record)
     records = []
-    for number, line in enumerate(read_text(path, kind=kind).splitlines(), start=1):
+    # Not splitlines(): JSON may hold the other line separators of Unicode as they are.
+    for number, line in enumerate(read_text(path, kind=kind).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -156,3 +163,36 @@ def _first_error(error: ValidationError) -> str:
     where = ".".join(str(step) for step in first["loc"]) or "the whole object"
     others = error.error_count() - 1
     return f"{where}: {first['msg']}" + (f" (and {others} more)" if others else "")
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file can be written there, before long work whose result it shall hold.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or not writable, or the path is a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; give the path of a file")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; give a path in an existing, writable folder"
+        ) from None
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, to tell whether it is still the one a document was made from.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give the path of an existing file") from None

@@ -63,15 +63,15 @@ def group_sizes(shape: tuple[int, ...], part: BlockPart) -> Tensor:
 def magnitude_mask(weight: Tensor, pattern: Pattern, sparsity: float) -> Tensor:
     """Mask that keeps the strongest groups of a pattern.
 
-    Parts of a combined pattern are applied in turn ("shrink first, then skip in what is left"), each to the same
-    share: a density d over p parts gives each part the density d ** (1 / p).
+    Parts of a combined pattern are applied in turn ("shrink first, then skip in what is left"), each to what the
+    parts before it left; see `free_density`.
 
     Parameters
     ----------
     weight : Tensor
         [K, C, R, S].
     sparsity : float
-        Share of the weights to zero, in [0, 1]; ignored by N:M parts, which dictate theirs.
+        Share of the weights to zero, in [0, 1]; N:M parts dictate theirs, the other parts make up the rest.
 
     Returns
     -------
@@ -92,23 +92,35 @@ def magnitude_mask(weight: Tensor, pattern: Pattern, sparsity: float) -> Tensor:
     if not 0.0 <= sparsity <= 1.0:
         raise InputError(f"sparsity must lie in [0, 1], got {sparsity}")
     mask = torch.ones_like(weight, dtype=torch.bool)
-    free_parts = [part for part in pattern.parts if not isinstance(part, NmPart)]
-    keep_frac = (1.0 - sparsity) ** (1.0 / len(free_parts)) if free_parts else 1.0
+    density = free_density(pattern, sparsity)
     for part in pattern.parts:
-        mask &= _part_mask(weight * mask, part, keep_frac)
+        mask &= _part_mask(weight, mask, part, density)
     return mask
 
 
-def _part_mask(weight: Tensor, part: Part, keep_frac: float) -> Tensor:
+def free_density(pattern: Pattern, sparsity: float) -> float:
+    """Share of its groups that each part with a free sparsity keeps, so that all parts together reach `sparsity`.
+
+    A density d over p free parts gives each the density d ** (1 / p), after N:M parts have taken theirs.
+    """
+    nm_density = math.prod(part.n / part.m for part in pattern.parts if isinstance(part, NmPart))
+    free_parts = sum(not isinstance(part, NmPart) for part in pattern.parts)
+    return min(1.0, (1.0 - sparsity) / nm_density) ** (1.0 / free_parts) if free_parts else 1.0
+
+
+def _part_mask(weight: Tensor, mask: Tensor, part: Part, density: float) -> Tensor:
+    weight = weight.detach() * mask
     if isinstance(part, NmPart):
         return _nm_mask(weight, part)
     if not isinstance(part, BlockPart):
         raise UnsupportedError(f"pattern {part.name!r} leaves weights dense; it has no weight mask")
-    norms = group_norms(weight.detach().float(), part)
-    keep = max(1, round(keep_frac * norms.numel()))
+    norms = group_norms(weight.float(), part)
+    left = group_norms(mask.float(), part).square().round()
+    keep = max(1, round(density * int((left > 0).sum())))
+    # Root mean square over the weights that are left, not the norm: a block that is smaller, at the end of an axis or
+    # by an earlier part, must not lose for its size alone. Blocks that are gone already come last.
+    score = torch.where(left > 0, norms / left.clamp(min=1.0).sqrt(), -1.0)
     flat = torch.zeros(norms.numel(), dtype=torch.bool, device=weight.device)
-    # Root mean square, not the norm: a smaller block at the end of an axis must not lose for its size alone.
-    score = norms / group_sizes(tuple(weight.shape), part).to(norms.device).sqrt()
     flat[score.flatten().argsort(descending=True, stable=True)[:keep]] = True
     return expand_groups(flat.view(norms.shape), tuple(weight.shape), part)
 
@@ -116,7 +128,7 @@ def _part_mask(weight: Tensor, part: Part, keep_frac: float) -> Tensor:
 def _nm_mask(weight: Tensor, part: NmPart) -> Tensor:
     k, c, r, s = weight.shape
     groups = math.ceil(c / part.m)
-    magnitude = torch.nn.functional.pad(weight.detach().abs(), [0, 0, 0, 0, 0, groups * part.m - c], value=-1.0)
+    magnitude = torch.nn.functional.pad(weight.abs(), [0, 0, 0, 0, 0, groups * part.m - c], value=-1.0)
     magnitude = magnitude.reshape(k, groups, part.m, r, s)
     order = magnitude.argsort(dim=2, descending=True, stable=True)
     keep = torch.zeros_like(magnitude, dtype=torch.bool).scatter_(2, order[:, :, : part.n], True)

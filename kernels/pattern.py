@@ -7,6 +7,7 @@ regulariser's groups, the mask, the packed format, the cost formula and the plan
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -66,13 +67,13 @@ class Pattern:
 
     @property
     def fixed_sparsity(self) -> float | None:
-        """Sparsity that the pattern itself dictates (N:M), or None where it is free."""
-        density = 1.0
-        for part in self.parts:
-            if not isinstance(part, NmPart):
-                return None
-            density *= part.n / part.m
-        return 1.0 - density if self.parts else 0.0
+        """Sparsity that the pattern itself dictates (dense, N:M), or None where it is free."""
+        return self.least_sparsity if all(isinstance(part, NmPart) for part in self.parts) else None
+
+    @property
+    def least_sparsity(self) -> float:
+        """Sparsity that its N:M part alone brings; parts with a free sparsity can only add to it."""
+        return 1.0 - math.prod(part.n / part.m for part in self.parts if isinstance(part, NmPart))
 
     def __str__(self) -> str:
         return self.text
@@ -96,11 +97,15 @@ def parse_pattern(text: str) -> Pattern:
     Raises
     ------
     InputError
-        If the text is not a pattern.
+        If the text is not a pattern, or names a part twice or two N:M parts (the second could not zero anything).
     """
     if text == "dense":
         return Pattern(text=text, parts=())
-    return Pattern(text=text, parts=tuple(_parse_part(word, text) for word in text.split("+")))
+    words = text.split("+")
+    parts = tuple(_parse_part(word, text) for word in words)
+    if len(set(words)) < len(words) or sum(isinstance(part, NmPart) for part in parts) > 1:
+        raise InputError(f"sparsity pattern {text!r} repeats a part; name each part once, and at most one n:m")
+    return Pattern(text=text, parts=parts)
 
 
 def _parse_part(word: str, text: str) -> Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import ConfigDict
 
@@ -22,8 +22,8 @@ class Problem:
     """One convolution or matrix product, with the sparsity of its weights.
 
     A linear layer is a 1x1 convolution over an image of 1x1. `sparsity` is the share of weights that are zero; for
-    N:M patterns it must equal 1 - n/m. `weights` names a file with the real weights (`.mtx` of
-    [c_out, c_in/groups*R*S], or `.npy`), or is None for random ones.
+    N:M patterns it must equal 1 - n/m, and combined with other parts it is at least that. `weights` names a file with
+    the real weights (`.mtx` of [c_out, c_in/groups*R*S], or `.npy`), or is None for random ones.
 
     Raises
     ------
@@ -51,6 +51,10 @@ class Problem:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        _require(self.op in get_args(Op), "op", self.op, " or ".join(get_args(Op)))
+        _require(self.dtype in get_args(Dtype), "dtype", self.dtype, " or ".join(get_args(Dtype)))
+        for name in ("kernel", "stride", "padding", "dilation"):
+            _require(len(getattr(self, name)) == 2, name, getattr(self, name), "two numbers")
         for name in ("n", "c_in", "c_out", "h_in", "w_in", "groups", "threads"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("kernel", "stride", "dilation"):
@@ -66,7 +70,8 @@ class Problem:
         pattern = parse_pattern(self.pattern)
         if pattern.is_dense:
             _require(self.sparsity == 0.0, "sparsity", self.sparsity, "0 for pattern 'dense'")
-        fixed = pattern.fixed_sparsity
+        least, fixed = pattern.least_sparsity, pattern.fixed_sparsity
+        _require(self.sparsity >= least - 1e-9, "sparsity", self.sparsity, f"at least {least:g} for {self.pattern!r}")
         if fixed is not None:
             _require(math.isclose(self.sparsity, fixed), "sparsity", self.sparsity, f"{fixed:g} for {self.pattern!r}")
 
@@ -122,8 +127,8 @@ class Problem:
 
     def with_sparsity(self, pattern: str, sparsity: float) -> Problem:
         """The same layer under another pattern; N:M patterns dictate their sparsity."""
-        fixed = parse_pattern(pattern).fixed_sparsity
-        return replace(self, pattern=pattern, sparsity=sparsity if fixed is None else fixed, weights=None)
+        least, fixed = parse_pattern(pattern).least_sparsity, parse_pattern(pattern).fixed_sparsity
+        return replace(self, pattern=pattern, sparsity=max(sparsity, least) if fixed is None else fixed, weights=None)
 
     def as_dense(self) -> Problem:
         return replace(self, pattern="dense", sparsity=0.0, weights=None)

@@ -12,6 +12,7 @@ from ..perfmodel.schema import Interval
 from ..profiles.schema import Fingerprint
 from ..profiles.timing import TimeStats
 
+Variant = Literal["dense", "planned"]
 Host = Literal["eager", "channels_last", "compile"]
 """How torch runs the network around the layers; compile is torch.compile with frozen weights."""
 
@@ -23,7 +24,7 @@ class _Document(BaseModel):
 class NetworkTime(_Document):
     """One way to run the whole network."""
 
-    variant: Literal["dense", "planned"]
+    variant: Variant
     host: Host
     dtype: Dtype
     time_s: TimeStats
@@ -64,5 +65,5 @@ class Measurements(_Document):
     """On the test data, of the compiled model that was timed."""
     output_error: float
     """Largest difference between compiled and masked model, over the largest absolute output."""
-    shipped: Literal["planned", "dense"]
+    shipped: Variant
     verdict: str

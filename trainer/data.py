@@ -51,4 +51,4 @@ class DataSplits:
         """float32 images [N, C, H, W], ready for the model."""
         scaled = images.float().div_(255.0) if images.dtype == torch.uint8 else images.float()
         shape = (1, -1, 1, 1)
-        return (scaled - torch.tensor(self.mean).view(shape)) / torch.tensor(self.std).view(shape)
+        return scaled.sub(torch.tensor(self.mean).view(shape)).div_(torch.tensor(self.std).view(shape))

@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PACKAGES := kernels profiles perfmodel planner trainer runtime reports
+
+.PHONY: setup demo test lint clean
+
+setup: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/sparseplan demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) build/typecheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=build/typecheck $(BIN)/mypy -p sparseplan
+
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard kernels/native/*)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sparseplan needs Python 3.11 or newer: make PYTHON=/path/to/python")'
+	@command -v $${CXX:-c++} >/dev/null || { echo "sparseplan needs a C++ compiler (Debian: apt install g++)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# mypy finds packages by folder: show it the installed layout.
+build/typecheck: $(MAKEFILE_LIST)
+	@rm -rf $@ && mkdir -p $@/sparseplan
+	@ln -s $(CURDIR)/src/sparseplan/* $@/sparseplan/
+	@for package in $(PACKAGES); do ln -s $(CURDIR)/$$package $@/sparseplan/$$package; done
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,292 @@
+"""Dense layers through torch: its eager operators, and oneDNN with weights packed once as torch.compile packs them.
+
+A dense kernel runs any pattern of weight sparsity: zeros are numbers to it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .pattern import SasPart, parse_pattern
+from .problem import DTYPE_BYTES, Dtype, Problem
+from .spec import Cost, KernelSpec, Layout, Machine, Unit
+
+TORCH_DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+MEMORY_FORMATS: dict[Layout, torch.memory_format] = {
+    "nchw": torch.contiguous_format,
+    "nhwc": torch.channels_last,
+}
+UNITS: dict[Dtype, Unit] = {"float32": "fma_f32", "bfloat16": "dot_bf16"}
+SHORT_DTYPES: dict[Dtype, str] = {"float32": "f32", "bfloat16": "bf16"}
+
+CONV_OPS = ("mkldnn::_reorder_convolution_weight", "mkldnn::_convolution_pointwise")
+LINEAR_OPS = ("mkldnn::_reorder_linear_weight", "mkldnn::_linear_pointwise")
+
+_LANES = 16
+"""Output channels that oneDNN's kernels round up to: the float32 lanes of AVX-512, the rows of an AMX tile."""
+_REGISTER_TILES: dict[Dtype, tuple[int, int]] = {"float32": (14, 32), "bfloat16": (32, 32)}
+"""Pixels x output channels whose sums stay in registers: 28 AVX-512 accumulators, or 2 x 2 AMX tiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedConv:
+    """A convolution ready to run; `weight` is [K, C, R, S] or oneDNN's opaque form of it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    relu: bool
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedLinear:
+    """A matrix product ready to run; `weight` is [K, C] or oneDNN's opaque form of it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    relu: bool
+
+
+def pack_conv2d_torch(
+    problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, *, layout: Layout
+) -> PackedConv:
+    """Convert the weight to the dtype of the problem and to the memory order of the activations.
+
+    The result may share memory with `weight` and `bias`.
+    """
+    dtype = TORCH_DTYPES[problem.dtype]
+    return PackedConv(
+        weight=weight.detach().to(dtype).contiguous(memory_format=MEMORY_FORMATS[layout]),
+        bias=None if bias is None else bias.detach().to(dtype),
+        relu=relu,
+        stride=problem.stride,
+        padding=problem.padding,
+        dilation=problem.dilation,
+        groups=problem.groups,
+    )
+
+
+def run_conv2d_torch(packed: PackedConv, x: Tensor) -> Tensor:
+    """[N, C, H, W] to [N, K, H', W'] through ``torch.nn.functional.conv2d``."""
+    y = F.conv2d(x, packed.weight, packed.bias, packed.stride, packed.padding, packed.dilation, packed.groups)
+    return y.relu_() if packed.relu else y
+
+
+def pack_conv2d_onednn(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool) -> PackedConv:
+    """Reorder the weight into the blocked form that oneDNN prefers for the sizes of the problem.
+
+    References
+    ----------
+    ``torch/_inductor/fx_passes/mkldnn_fusion.py`` does the same for frozen weights.
+    """
+    dtype = TORCH_DTYPES[problem.dtype]
+    reordered = torch.ops.mkldnn._reorder_convolution_weight(
+        weight.detach().to(dtype).contiguous(),
+        problem.padding,
+        problem.stride,
+        problem.dilation,
+        problem.groups,
+        problem.input_shape,
+    )
+    return PackedConv(
+        weight=reordered,
+        bias=None if bias is None else bias.detach().to(dtype),
+        relu=relu,
+        stride=problem.stride,
+        padding=problem.padding,
+        dilation=problem.dilation,
+        groups=problem.groups,
+    )
+
+
+def run_conv2d_onednn(packed: PackedConv, x: Tensor) -> Tensor:
+    """[N, C, H, W] to [N, K, H', W'], both channels_last; bias and ReLU happen inside the operator."""
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x,
+        packed.weight,
+        packed.bias,
+        packed.padding,
+        packed.stride,
+        packed.dilation,
+        packed.groups,
+        "relu" if packed.relu else "none",
+        [],
+        "",
+    )
+    return y
+
+
+def pack_linear_torch(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool) -> PackedLinear:
+    """Convert the weight [K, C, 1, 1] to [K, C] of the dtype of the problem."""
+    dtype = TORCH_DTYPES[problem.dtype]
+    matrix = weight.detach().to(dtype).reshape(problem.c_out, problem.c_in).contiguous()
+    return PackedLinear(weight=matrix, bias=None if bias is None else bias.detach().to(dtype), relu=relu)
+
+
+def run_linear_torch(packed: PackedLinear, x: Tensor) -> Tensor:
+    """[N, C] to [N, K] through ``torch.nn.functional.linear``."""
+    y = F.linear(x, packed.weight, packed.bias)
+    return y.relu_() if packed.relu else y
+
+
+def pack_linear_onednn(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool) -> PackedLinear:
+    """Reorder the weight into the blocked form that oneDNN prefers for the batch of the problem."""
+    plain = pack_linear_torch(problem, weight, bias, relu)
+    reordered = torch.ops.mkldnn._reorder_linear_weight(plain.weight, problem.n)
+    return PackedLinear(weight=reordered, bias=plain.bias, relu=relu)
+
+
+def run_linear_onednn(packed: PackedLinear, x: Tensor) -> Tensor:
+    """[N, C] to [N, K]; bias and ReLU happen inside the operator."""
+    activation = "relu" if packed.relu else "none"
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, activation, [], "")
+    return y
+
+
+def prepacked_cost(problem: Problem) -> Cost:
+    """Work of a blocked matrix product over the whole weight, whatever its zeros.
+
+    Output channels count in full blocks of 16. Per step of the reduction a register tile of p pixels x k channels
+    loads p + k values for p * k multiply-adds, so each of these streams (1/p + 1/k) values.
+    """
+    c_group, k_group = problem.c_in // problem.groups, problem.c_out // problem.groups
+    reduction = c_group * math.prod(problem.kernel)
+    pixels = problem.n * problem.h_out * problem.w_out
+    # Depth-wise kernels have one channel a group and spread the groups, not the channels, over the lanes.
+    depthwise = c_group == k_group == 1
+    outputs = _round_up(problem.groups) if depthwise else problem.groups * _round_up(k_group)
+    multiply_adds = float(pixels) * outputs * reduction
+    tile_pixels, tile_channels = _REGISTER_TILES[problem.dtype]
+    reuse_input = 1 if depthwise else min(tile_channels, _round_up(k_group))
+    loads = 1.0 / min(tile_pixels, pixels) + 1.0 / reuse_input
+    return Cost(
+        unit=UNITS[problem.dtype],
+        flop=2.0 * multiply_adds,
+        bytes_streamed=multiply_adds * loads * DTYPE_BYTES[problem.dtype],
+        bytes_moved=problem.input_bytes + problem.weight_bytes + problem.output_bytes,
+        tasks=math.ceil(pixels / tile_pixels) * math.ceil(outputs / tile_channels),
+    )
+
+
+def conv2d_torch_cost(problem: Problem, *, layout: Layout) -> Cost:
+    """`prepacked_cost` plus the copies of each call: weights are reordered, nchw activations too."""
+    copied = (
+        problem.weight_bytes if layout == "nhwc" else problem.weight_bytes + problem.input_bytes + problem.output_bytes
+    )
+    return with_copies(prepacked_cost(problem), copied)
+
+
+def linear_torch_cost(problem: Problem) -> Cost:
+    """`prepacked_cost` plus the copy of the weights that the library packs in each call."""
+    return with_copies(prepacked_cost(problem), problem.weight_bytes)
+
+
+def with_copies(cost: Cost, copied_bytes: float) -> Cost:
+    """The cost with `copied_bytes` more read and written."""
+    return replace(cost, bytes_moved=cost.bytes_moved + 2.0 * copied_bytes)
+
+
+def _round_up(count: int) -> int:
+    return math.ceil(count / _LANES) * _LANES
+
+
+def why_torch_unsupported(problem: Problem, machine: Machine) -> str | None:
+    """Eager torch runs every weight-sparse problem on the CPU."""
+    if machine.device != "cpu":
+        return f"runs on the CPU only, the machine is {machine.device!r}"
+    for part in parse_pattern(problem.pattern).parts:
+        if isinstance(part, SasPart):
+            return f"pattern {part.name!r} sparsifies activations, which no kernel here packs"
+    return None
+
+
+def why_onednn_unsupported(problem: Problem, machine: Machine) -> str | None:
+    """oneDNN needs its operators in torch, and AVX-512 for bfloat16."""
+    if reason := why_torch_unsupported(problem, machine):
+        return reason
+    needed = CONV_OPS if problem.op == "conv2d" else LINEAR_OPS
+    if missing := [name for name in needed if name not in machine.torch_ops]:
+        return f"this torch lacks the operator {missing[0]}"
+    if problem.dtype == "bfloat16" and "avx512" not in machine.isa:
+        return f"oneDNN needs avx512 for bfloat16, this machine allows {', '.join(machine.isa)}"
+    return None
+
+
+def _conv2d_torch(dtype: Dtype, layout: Layout) -> KernelSpec:
+    return KernelSpec(
+        name=f"conv2d_dense_{SHORT_DTYPES[dtype]}_{layout}__torch",
+        op="conv2d",
+        patterns=("dense",),
+        dtype=dtype,
+        isa="any",
+        layout=layout,
+        pack=partial(pack_conv2d_torch, layout=layout),
+        run=run_conv2d_torch,
+        cost=partial(conv2d_torch_cost, layout=layout),
+        why_unsupported=why_torch_unsupported,
+    )
+
+
+def _conv2d_onednn(dtype: Dtype) -> KernelSpec:
+    return KernelSpec(
+        name=f"conv2d_dense_{SHORT_DTYPES[dtype]}_nhwc__onednn",
+        op="conv2d",
+        patterns=("dense",),
+        dtype=dtype,
+        isa="any",
+        layout="nhwc",
+        pack=pack_conv2d_onednn,
+        run=run_conv2d_onednn,
+        cost=prepacked_cost,
+        why_unsupported=why_onednn_unsupported,
+    )
+
+
+def _linear_torch(dtype: Dtype) -> KernelSpec:
+    return KernelSpec(
+        name=f"linear_dense_{SHORT_DTYPES[dtype]}_nchw__torch",
+        op="linear",
+        patterns=("dense",),
+        dtype=dtype,
+        isa="any",
+        layout="nchw",
+        pack=pack_linear_torch,
+        run=run_linear_torch,
+        cost=linear_torch_cost,
+        why_unsupported=why_torch_unsupported,
+    )
+
+
+def _linear_onednn(dtype: Dtype) -> KernelSpec:
+    return KernelSpec(
+        name=f"linear_dense_{SHORT_DTYPES[dtype]}_nchw__onednn",
+        op="linear",
+        patterns=("dense",),
+        dtype=dtype,
+        isa="any",
+        layout="nchw",
+        pack=pack_linear_onednn,
+        run=run_linear_onednn,
+        cost=prepacked_cost,
+        why_unsupported=why_onednn_unsupported,
+    )
+
+
+_DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16")
+_LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
+
+KERNELS: tuple[KernelSpec, ...] = (
+    *(_conv2d_torch(dtype, layout) for dtype in _DTYPES for layout in _LAYOUTS),
+    *(_conv2d_onednn(dtype) for dtype in _DTYPES),
+    *(_linear_torch(dtype) for dtype in _DTYPES),
+    *(_linear_onednn(dtype) for dtype in _DTYPES),
+)

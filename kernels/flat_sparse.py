@@ -1,0 +1,276 @@
+"""Flat sparse convolution: one inner kernel for every stride, padding, dilation and grouping.
+
+For output channel k and a run of flat positions p of the output, ``out[k][p] = bias[k] + sum over the non-zeros j of k
+of value_j * in[offset_j + p]``. The input is copied into zero-padded *phases*: with stride s, phase a holds the padded
+rows (columns) a, a + s, a + 2 s, ...; a tap at distance d = r * dilation then reads phase d mod s at shift d div s, and
+every stride becomes a unit stride. Two layouts feed the inner kernel: one image at a time, a vector covering
+consecutive positions ("flat"), or as many images as a vector has lanes, interleaved ("n16": all loads aligned).
+
+References
+----------
+Park et al., Faster CNNs with direct sparse convolutions and guided pruning, ICLR 2017, section 2.1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
+
+from . import _native
+from .native_layer import FLOAT_BYTES, InstructionSet, check_weights, run_native, to_numpy
+from .problem import Problem
+from .spec import Cost
+
+ENTRY_BYTES = 8
+"""One packed non-zero: value and offset."""
+LINE_FLOATS = 16
+"""Floats in a cache line of 64 bytes."""
+CACHE_BYTES = 512 * 1024
+"""Input that one tile may touch between reuses: half of the 1 MiB level-2 cache usual where AVX-512 is."""
+ALIAS_BYTES = 4096
+"""Channels this far apart share the same sets of a level-1 cache (32 KiB, 8 ways)."""
+OFFSET_LIMIT = 2**32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlatShape:
+    """How a problem is laid out for the inner kernel; sizes in floats unless named otherwise.
+
+    Attributes
+    ----------
+    phases_h, phases_w : tuple of int
+        Phases that some tap reads.
+    images : int
+        Images interleaved innermost; 1 for the flat layout.
+    rows, pitch : int
+        Rows of a phase, and positions from one row to the next. The zeros right of a row serve as those left of the
+        next, so the pitch is smaller than a padded row.
+    phase_floats, channel_floats : int
+        From one phase, one channel to the next.
+    vectors, tile : int
+        Vectors that cover the output positions of a channel, and how many of them a tile has.
+    k_block, c_block, c_blocks : int
+        Output channels computed before they are written; input channels (per group) summed in one go.
+    copies_input : bool
+        False where the caller's memory already is the padded input.
+    """
+
+    phases_h: tuple[int, ...]
+    phases_w: tuple[int, ...]
+    images: int
+    rows: int
+    pitch: int
+    phase_floats: int
+    channel_floats: int
+    vectors: int
+    tile: int
+    k_block: int
+    c_block: int
+    c_blocks: int
+    copies_input: bool
+
+    @property
+    def tiles(self) -> int:
+        return math.ceil(self.vectors / self.tile)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedFlat:
+    """Weights ready to run, for exactly one problem."""
+
+    problem: Problem
+    native: _native.FlatSparse
+
+
+def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> FlatShape:
+    """Lay a problem out for the inner kernel of an instruction set.
+
+    Parameters
+    ----------
+    interleaved : bool
+        Whether the vectors run over images (else over positions of one image).
+    """
+    (_, _, taps_h, taps_w), (stride_h, stride_w) = problem.weight_shape, problem.stride
+    reach_h, reach_w = (
+        np.arange(taps) * dilation for taps, dilation in zip((taps_h, taps_w), problem.dilation, strict=True)
+    )
+    phases_h = tuple(sorted({int(d % stride_h) for d in reach_h}))
+    phases_w = tuple(sorted({int(d % stride_w) for d in reach_w}))
+    rows = problem.h_out + int(reach_h[-1]) // stride_h
+    row = problem.w_out + int(reach_w[-1]) // stride_w
+    shared = min(_shared_zeros(problem, phase, row) for phase in phases_w)
+    pitch = max(problem.w_out, row - shared)
+    images = _interleaved_images(problem, isa) if interleaved else 1
+
+    phase_floats = (rows * pitch + row - pitch) * images
+    channel_floats = len(phases_h) * len(phases_w) * phase_floats
+    in_place = (
+        not interleaved
+        and isa.guarded_loads
+        and problem.padding == (0, 0)
+        and problem.stride == (1, 1)
+        and channel_floats * FLOAT_BYTES % ALIAS_BYTES != 0
+    )
+    if not in_place:
+        # An odd number of lines apart, channels spread over all sets of the caches.
+        channel_floats = (math.ceil(channel_floats / LINE_FLOATS) | 1) * LINE_FLOATS
+
+    positions = ((problem.h_out - 1) * pitch + problem.w_out) * images
+    vectors = math.ceil(positions / isa.lanes)
+    tile = math.ceil(vectors / math.ceil(vectors / isa.max_tile))
+    halo = (rows - problem.h_out) * pitch + row - problem.w_out
+    touched = len(phases_h) * len(phases_w) * (tile * isa.lanes + halo * images)
+    channels = problem.weight_shape[1]
+    c_blocks = math.ceil(channels * FLOAT_BYTES * min(touched, channel_floats) / CACHE_BYTES)
+    c_block = math.ceil(channels / c_blocks)
+    return FlatShape(
+        phases_h=phases_h,
+        phases_w=phases_w,
+        images=images,
+        rows=rows,
+        pitch=pitch,
+        phase_floats=phase_floats,
+        channel_floats=channel_floats,
+        vectors=vectors,
+        tile=tile,
+        k_block=16 if c_blocks == 1 else 64,
+        c_block=c_block,
+        c_blocks=math.ceil(channels / c_block),
+        copies_input=not in_place,
+    )
+
+
+def pack_flat(
+    problem: Problem, weight: Tensor, bias: Tensor | None, *, relu: bool, isa: InstructionSet, interleaved: bool
+) -> PackedFlat:
+    """Pack a dense weight [K, C, R, S] that contains zeros.
+
+    Raises
+    ------
+    InputError
+        If the weight or the bias does not have the shape and dtype of the problem.
+    """
+    check_weights(problem, weight, bias)
+    shape = flat_shape(problem, isa, interleaved=interleaved)
+    _, channels, taps_h, taps_w = problem.weight_shape
+    native_shape = _native.FlatShape(
+        n=problem.n,
+        c_in=problem.c_in,
+        h_in=problem.h_in,
+        w_in=problem.w_in,
+        c_out=problem.c_out,
+        h_out=problem.h_out,
+        w_out=problem.w_out,
+        stride_h=problem.stride[0],
+        stride_w=problem.stride[1],
+        pad_h=problem.padding[0],
+        pad_w=problem.padding[1],
+        images=shape.images,
+        rows=shape.rows,
+        pitch=shape.pitch,
+        phase_floats=shape.phase_floats,
+        channel_floats=shape.channel_floats,
+        vectors=shape.vectors,
+        tile=shape.tile,
+        k_block=shape.k_block,
+        c_blocks=shape.c_blocks,
+        copies_input=shape.copies_input,
+    )
+    native = _native.FlatSparse(
+        isa=isa.name,
+        shape=native_shape,
+        phases_h=list(shape.phases_h),
+        phases_w=list(shape.phases_w),
+        weight=to_numpy(weight).reshape(problem.c_out, -1),
+        tap_offset=_tap_offsets(problem, shape),
+        block_taps=shape.c_block * taps_h * taps_w,
+        groups=problem.groups,
+        group_offset=channels * shape.channel_floats,
+        bias=None if bias is None else to_numpy(bias),
+        relu=relu,
+    )
+    return PackedFlat(problem=problem, native=native)
+
+
+def run_flat(packed: PackedFlat, x: Tensor) -> Tensor:
+    """Run packed weights on an input of the packed problem's shape; the output is contiguous.
+
+    Raises
+    ------
+    InputError
+        If `x` has another shape or dtype than the problem.
+    """
+    return run_native(packed.problem, packed.native, x)
+
+
+def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> Cost:
+    """Work of one run: padding to tiles, tails and garbage columns included."""
+    shape = flat_shape(problem, isa, interleaved=interleaved)
+    blocks = math.ceil(problem.n / shape.images)
+    nonzeros = problem.weight_count * (1.0 - problem.sparsity)
+    vector_bytes = isa.lanes * FLOAT_BYTES
+    output_vectors = float(problem.c_out * shape.vectors * blocks)
+    loads = nonzeros * shape.vectors * blocks
+    # Each block of input channels but the first reads the sums, each writes them; then they are read once more.
+    sums = 2.0 * shape.c_blocks * output_vectors
+    copied = 2.0 * problem.c_in * shape.channel_floats * FLOAT_BYTES * blocks if shape.copies_input else 0.0
+    return Cost(
+        unit="fma_f32",
+        flop=2.0 * loads * isa.lanes,
+        bytes_streamed=(loads + sums) * vector_bytes + nonzeros * ENTRY_BYTES * shape.tiles * blocks,
+        bytes_moved=problem.input_bytes + problem.output_bytes + copied + nonzeros * ENTRY_BYTES,
+        tasks=_tasks(problem, shape, blocks),
+    )
+
+
+def why_flat_unsupported(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> str | None:
+    """The reason why the sizes of a problem do not suit a layout, or None."""
+    if interleaved and problem.n < isa.lanes:
+        return f"batch {problem.n} does not fill the {isa.lanes} lanes that interleave images"
+    shape = flat_shape(problem, isa, interleaved=interleaved)
+    if problem.c_in * shape.channel_floats >= OFFSET_LIMIT:
+        return f"the padded input of a block of {shape.images} images exceeds {OFFSET_LIMIT} floats"
+    return None
+
+
+def _shared_zeros(problem: Problem, phase: int, row: int) -> int:
+    """Zero columns that a phase has at both ends of a row of `row` columns: one row's right ones serve the next row."""
+    stride, padding = problem.stride[1], problem.padding[1]
+    left = max(0, math.ceil((padding - phase) / stride))
+    last = (problem.w_in - 1 + padding - phase) // stride
+    return min(left, max(0, row - 1 - last))
+
+
+def _interleaved_images(problem: Problem, isa: InstructionSet) -> int:
+    if problem.h_out * problem.w_out > 1:
+        return isa.lanes
+    # One pixel an image: the images themselves must fill the tile.
+    vectors = math.ceil(problem.n / isa.lanes)
+    return isa.lanes * math.ceil(vectors / math.ceil(vectors / isa.max_tile))
+
+
+def _tasks(problem: Problem, shape: FlatShape, blocks: int) -> int:
+    """Pieces that threads share, as run_flat in native/flat_sparse.inc.h cuts them."""
+    threads = problem.threads
+    if blocks % threads == 0 or blocks >= 4 * threads:
+        return blocks
+    return shape.tiles * min(math.ceil(4 * threads / shape.tiles), problem.c_out)
+
+
+def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:
+    """Offset of each tap [C, R, S] of the first group from an output position to the input it multiplies, in floats."""
+    _, channels, taps_h, taps_w = problem.weight_shape
+    (shift_h, phase_h), (shift_w, phase_w) = (
+        np.divmod(np.arange(taps) * dilation, stride)
+        for taps, dilation, stride in zip((taps_h, taps_w), problem.dilation, problem.stride, strict=True)
+    )
+    index_h, index_w = np.searchsorted(shape.phases_h, phase_h), np.searchsorted(shape.phases_w, phase_w)
+    phase = index_h[:, None] * len(shape.phases_w) + index_w[None, :]
+    position = shift_h[:, None] * shape.pitch + shift_w[None, :]
+    taps = phase * shape.phase_floats + position * shape.images
+    offsets = np.arange(channels)[:, None, None] * shape.channel_floats + taps[None]
+    return offsets.astype(np.uint32).ravel()

@@ -1,0 +1,89 @@
+#include "ceilings.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+
+#include "cpu_features.h"
+#include "scratch.h"
+
+namespace sparseplan {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Sum over the team of what `work()` reports per second, each thread working for `seconds`.
+template <typename MakeWork>
+double team_rate(double seconds, int threads, MakeWork make_work) {
+    double rate = 0.0;
+#pragma omp parallel num_threads(threads) reduction(+ : rate)
+    {
+        auto work = make_work();
+        work();
+#pragma omp barrier
+        const Clock::time_point start = Clock::now();
+        double done = 0.0, elapsed = 0.0;
+        do {
+            done += work();
+            elapsed = seconds_since(start);
+        } while (elapsed < seconds);
+        rate += done / elapsed;
+    }
+    return rate;
+}
+
+std::atomic<float> sink;
+
+}  // namespace
+
+std::optional<double> peak_flop_per_s(const IsaTable& best, const std::string& unit, double seconds, int threads) {
+    constexpr int64_t kRounds = 20000;  // tens of microseconds between looks at the clock
+    if (unit == "fma_f32") {
+        return team_rate(seconds, threads, [&] { return [&] { return best.fma_work(kRounds); }; });
+    }
+    if (unit != "dot_bf16") throw std::invalid_argument("unit must be 'fma_f32' or 'dot_bf16', got '" + unit + "'");
+#ifdef SPARSEPLAN_X86
+    if (cpu_features().avx512bf16) {
+        return team_rate(seconds, threads, [] { return [] { return avx512bf16_dot_work(kRounds); }; });
+    }
+#endif
+    return std::nullopt;
+}
+
+double bandwidth_byte_per_s(const IsaTable& best, int64_t bytes_per_thread, double seconds, int threads) {
+    constexpr int64_t kStep = 256;                 // floats, see IsaTable::sum_floats
+    constexpr int64_t kFloatsPerLook = 1 << 16;    // small buffers are read many times between looks at the clock
+    const int64_t floats = std::max(bytes_per_thread / int64_t{sizeof(float)} / kStep, int64_t{1}) * kStep;
+    const int64_t passes = std::max(kFloatsPerLook / floats, int64_t{1});
+    return team_rate(seconds, threads, [&] {
+        float* data = thread_scratch(Slot::input, floats);
+        for (int64_t i = 0; i < floats; ++i) data[i] = static_cast<float>(i % 7);
+        return [&best, data, floats, passes] {
+            float sum = 0.0f;
+            for (int64_t pass = 0; pass < passes; ++pass) sum += best.sum_floats(data, floats);
+            sink.store(sum, std::memory_order_relaxed);
+            return static_cast<double>(passes * floats * int64_t{sizeof(float)});
+        };
+    });
+}
+
+double parallel_region_latency_s(int threads) {
+    constexpr int kRounds = 15, kRegions = 100;
+    double best = std::numeric_limits<double>::infinity();
+    for (int round = 0; round < kRounds; ++round) {
+        const Clock::time_point start = Clock::now();
+        for (int region = 0; region < kRegions; ++region) {
+#pragma omp parallel num_threads(threads)
+            sink.store(0.0f, std::memory_order_relaxed);
+        }
+        best = std::min(best, seconds_since(start) / kRegions);
+    }
+    return best;
+}
+
+}  // namespace sparseplan

@@ -1,0 +1,48 @@
+#include "flat_pack.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace sparseplan {
+
+FlatSparse::FlatSparse(const IsaTable& isa, const FlatPlan& shape, std::vector<int64_t> phases_h,
+                       std::vector<int64_t> phases_w, const float* weight, const uint32_t* tap_offset, int64_t taps,
+                       int64_t block_taps, int64_t groups, int64_t group_offset, const float* bias)
+    : isa_(isa), plan_(shape), phases_h_(std::move(phases_h)), phases_w_(std::move(phases_w)), bias_(shape.c_out, 0.0f) {
+    if (shape.tile < 1 || shape.tile > isa.max_tile) throw std::invalid_argument("tile exceeds the registers");
+    if (shape.images != 1 && shape.images % isa.lanes != 0) throw std::invalid_argument("images must fill vectors");
+    if (!shape.copies_input && !isa.guarded_loads) throw std::invalid_argument("this instruction set must copy its input");
+    const int64_t positions = ((shape.h_out - 1) * shape.pitch + shape.w_out) * shape.images;
+    if (shape.vectors != (positions + isa.lanes - 1) / isa.lanes) throw std::invalid_argument("vectors do not cover the output");
+    const int64_t reach = taps == 0 ? 0 : int64_t{*std::max_element(tap_offset, tap_offset + taps)} + (groups - 1) * group_offset;
+    if (reach + positions > shape.c_in * shape.channel_floats) throw std::invalid_argument("offsets leave the padded input");
+    const int64_t c_out = shape.c_out, blocks = (taps + block_taps - 1) / block_taps;
+    if (blocks != shape.c_blocks) throw std::invalid_argument("c_blocks does not match block_taps");
+    if (bias != nullptr) std::copy(bias, bias + c_out, bias_.begin());
+
+    starts_.reserve(blocks * c_out + 1);
+    starts_.push_back(0);
+    entries_.reserve(c_out * taps - std::count(weight, weight + c_out * taps, 0.0f));
+    for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t begin = block * block_taps, end = std::min(begin + block_taps, taps);
+        for (int64_t k = 0; k < c_out; ++k) {
+            const uint32_t group = static_cast<uint32_t>(k / (c_out / groups) * group_offset);
+            for (int64_t tap = begin; tap < end; ++tap) {
+                const float value = weight[k * taps + tap];
+                if (value != 0.0f) entries_.push_back({value, tap_offset[tap] + group});
+            }
+            starts_.push_back(static_cast<int64_t>(entries_.size()));
+        }
+    }
+
+    plan_.phases_h = phases_h_.data();
+    plan_.phases_w = phases_w_.data();
+    plan_.phases_h_count = static_cast<int64_t>(phases_h_.size());
+    plan_.phases_w_count = static_cast<int64_t>(phases_w_.size());
+    plan_.bias = bias_.data();
+    plan_.starts = starts_.data();
+    plan_.entries = entries_.data();
+}
+
+}  // namespace sparseplan

@@ -1,0 +1,30 @@
+// The flat sparse convolution, as numbers: shapes in, offsets out.
+#pragma once
+
+#include <cstdint>
+
+namespace sparseplan {
+
+struct Entry {
+    float value;
+    uint32_t offset;  // floats from an output position to the input element it multiplies
+};
+
+// Names as in kernels/flat_sparse.py, where they are derived and explained.
+struct FlatPlan {
+    int64_t n, c_in, h_in, w_in, c_out, h_out, w_out;
+    int64_t stride_h, stride_w, pad_h, pad_w;
+    const int64_t* phases_h;
+    const int64_t* phases_w;
+    int64_t phases_h_count, phases_w_count;
+    int64_t images, rows, pitch, phase_floats, channel_floats;
+    int64_t vectors, tile, k_block, c_blocks;
+    bool copies_input;
+    bool relu;
+
+    const float* bias;       // [c_out]
+    const int64_t* starts;   // [c_blocks * c_out + 1], into entries; rows of one block of channels lie together
+    const Entry* entries;
+};
+
+}  // namespace sparseplan

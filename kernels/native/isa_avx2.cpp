@@ -1,0 +1,13 @@
+#include "isa_table.h"
+#include "scratch.h"
+#include "simd_avx2.h"
+
+#include "ceilings.inc.h"
+#include "flat_sparse.inc.h"
+#include "sell.inc.h"
+
+namespace sparseplan {
+
+const IsaTable kAvx2{"avx2", kLanes, kMaxTile, kGuardedLoads, run_flat, run_sell, fma_work, sum_floats};
+
+}  // namespace sparseplan

@@ -1,0 +1,59 @@
+#include "scratch.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace sparseplan {
+namespace {
+
+constexpr int64_t kHugePage = int64_t{1} << 21;
+
+class Buffer {
+  public:
+    ~Buffer() { std::free(data_); }
+
+    float* reserve(int64_t floats) {
+        if (floats > floats_) grow(floats);
+        return data_;
+    }
+
+    void fill(float value) { std::fill(data_, data_ + floats_, value); }
+
+  private:
+    void grow(int64_t floats) {
+        std::free(data_);
+        data_ = nullptr;
+        floats_ = 0;
+        int64_t bytes = std::max<int64_t>(floats * int64_t{sizeof(float)}, 64);
+        const int64_t alignment = bytes >= kHugePage ? kHugePage : 64;
+        bytes = (bytes + alignment - 1) / alignment * alignment;
+        data_ = static_cast<float*>(std::aligned_alloc(alignment, bytes));
+        if (data_ == nullptr) throw std::bad_alloc();
+#ifdef __linux__
+        // A non-zero touches another page each time: small pages miss the first-level TLB at every step.
+        if (alignment == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
+        floats_ = bytes / int64_t{sizeof(float)};
+    }
+
+    float* data_ = nullptr;
+    int64_t floats_ = 0;
+};
+
+thread_local Buffer buffers[2];
+
+}  // namespace
+
+float* thread_scratch(Slot slot, int64_t floats) { return buffers[static_cast<int>(slot)].reserve(floats); }
+
+void fill_scratch(float value, int threads) {
+#pragma omp parallel num_threads(threads)
+    for (Buffer& buffer : buffers) buffer.fill(value);
+}
+
+}  // namespace sparseplan

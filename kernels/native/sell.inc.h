@@ -1,0 +1,39 @@
+// Sparse matrix times few vectors: a vector of rows at a time, the input gathered. Included after one of simd_*.h.
+
+namespace {
+
+// Rows of one slice for images [image, image + Images).
+template <int Images>
+void sell_slice(const sparseplan::SellPlan& plan, int64_t slice, int64_t image, const float* x, float* y) {
+    Vec acc[Images];
+    for (int i = 0; i < Images; ++i) acc[i] = load(plan.bias + slice * kLanes);
+    for (int64_t step = plan.starts[slice]; step < plan.starts[slice + 1]; ++step) {
+        const Vec values = load(plan.values + step * kLanes);
+        const Columns columns = load_columns(plan.columns + step * kLanes);
+#pragma GCC unroll 4
+        for (int i = 0; i < Images; ++i) {
+            acc[i] = multiply_add(values, gather(x + (image + i) * plan.c_in, columns), acc[i]);
+        }
+    }
+    const int64_t* rows = plan.rows + slice * kLanes;
+    for (int i = 0; i < Images; ++i) {
+        float sums[kLanes];
+        store(sums, plan.relu ? positive(acc[i]) : acc[i]);
+        for (int lane = 0; lane < kLanes && rows[lane] >= 0; ++lane) {
+            y[(image + i) * plan.c_out + rows[lane]] = sums[lane];
+        }
+    }
+}
+
+void run_sell(const sparseplan::SellPlan& plan, const float* x, float* y, int threads) {
+    const int64_t chunk = plan.slices / (8 * threads) + 1;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, chunk)
+    for (int64_t slice = 0; slice < plan.slices; ++slice) {
+        int64_t image = 0;
+        for (; image + 4 <= plan.n; image += 4) sell_slice<4>(plan, slice, image, x, y);
+        for (; image + 2 <= plan.n; image += 2) sell_slice<2>(plan, slice, image, x, y);
+        if (image < plan.n) sell_slice<1>(plan, slice, image, x, y);
+    }
+}
+
+}  // namespace

@@ -1,0 +1,59 @@
+// AVX-512: vectors of 16 floats.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace {
+
+using Vec = __m512;
+using Columns = __m512i;
+constexpr int kLanes = 16;
+constexpr int kMaxTile = 28;  // of 32 registers, one holds the broadcast value
+constexpr bool kGuardedLoads = true;  // load_first touches no memory beyond its count, and is fast
+
+inline Vec zero() { return _mm512_setzero_ps(); }
+inline Vec broadcast(float value) { return _mm512_set1_ps(value); }
+inline Vec load(const float* from) { return _mm512_loadu_ps(from); }
+inline void store(float* to, Vec v) { _mm512_storeu_ps(to, v); }
+inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+// A NaN stays one, as in torch.
+inline Vec positive(Vec v) { return _mm512_max_ps(zero(), v); }
+inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+
+inline __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
+inline Vec load_first(const float* from, int count) { return _mm512_maskz_loadu_ps(first(count), from); }
+inline void store_first(float* to, Vec v, int count) { _mm512_mask_storeu_ps(to, first(count), v); }
+
+inline Columns load_columns(const uint16_t* from) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+inline Vec gather(const float* from, Columns columns) { return _mm512_i32gather_ps(columns, from, 4); }
+
+inline void transpose(Vec (&v)[16]) {
+    Vec a[16], b[16];
+    for (int i = 0; i < 8; ++i) {
+        a[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+        a[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        for (int half = 0; half < 2; ++half) {
+            const __m512d low = _mm512_castps_pd(a[4 * i + half]), high = _mm512_castps_pd(a[4 * i + 2 + half]);
+            b[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            b[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    }
+    // b[4 i + j]: rows 4 i .. 4 i + 3 of columns j, j + 4, j + 8, j + 12, one a 128-bit part.
+    for (int j = 0; j < 4; ++j) {
+        const Vec even_01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88), odd_01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
+        const Vec even_23 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
+        const Vec odd_23 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
+        v[j] = _mm512_shuffle_f32x4(even_01, even_23, 0x88);
+        v[j + 8] = _mm512_shuffle_f32x4(even_01, even_23, 0xdd);
+        v[j + 4] = _mm512_shuffle_f32x4(odd_01, odd_23, 0x88);
+        v[j + 12] = _mm512_shuffle_f32x4(odd_01, odd_23, 0xdd);
+    }
+}
+
+}  // namespace

@@ -1,0 +1,47 @@
+// Vectors of 4 floats in the compiler's own vector language: SSE2 on x86-64, NEON on ARM.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+typedef float Vec __attribute__((vector_size(16)));
+using Columns = const uint16_t*;
+constexpr int kLanes = 4;
+constexpr int kMaxTile = 12;  // of 16 registers, one holds the broadcast value and one or two the products
+constexpr bool kGuardedLoads = false;  // load_first is a loop
+
+inline Vec zero() { return Vec{}; }
+inline Vec broadcast(float value) { return Vec{value, value, value, value}; }
+inline Vec load(const float* from) {
+    Vec v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+// A NaN stays one, as in torch.
+inline Vec positive(Vec v) { return v < zero() ? zero() : v; }
+inline Vec add(Vec a, Vec b) { return a + b; }
+
+inline Vec load_first(const float* from, int count) {
+    Vec v{};
+    for (int i = 0; i < count; ++i) v[i] = from[i];
+    return v;
+}
+inline void store_first(float* to, Vec v, int count) {
+    for (int i = 0; i < count; ++i) to[i] = v[i];
+}
+
+inline Columns load_columns(const uint16_t* from) { return from; }
+inline Vec gather(const float* from, Columns columns) {
+    return Vec{from[columns[0]], from[columns[1]], from[columns[2]], from[columns[3]]};
+}
+
+inline void transpose(Vec (&v)[4]) {
+    const Vec a = v[0], b = v[1], c = v[2], d = v[3];
+    for (int i = 0; i < 4; ++i) v[i] = Vec{a[i], b[i], c[i], d[i]};
+}
+
+}  // namespace

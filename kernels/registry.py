@@ -1,0 +1,30 @@
+"""The registry: every kernel there is. Tests, benchmarks, dispatch, cost model and documents all iterate over it."""
+
+from __future__ import annotations
+
+import difflib
+
+from . import compact, dense
+from .errors import InputError
+from .spec import KernelSpec
+
+REGISTRY: tuple[KernelSpec, ...] = (
+    *dense.KERNELS,
+    *compact.KERNELS,
+)
+
+
+def kernel_named(name: str, registry: tuple[KernelSpec, ...] = REGISTRY) -> KernelSpec:
+    """The kernel of that name.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message lists close names.
+    """
+    for kernel in registry:
+        if kernel.name == name:
+            return kernel
+    names = [kernel.name for kernel in registry]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
+    raise InputError(f"no kernel is named {name!r}; close names: {', '.join(close)}")

@@ -1,0 +1,92 @@
+"""Choose a kernel for a problem without having measured the machine: by counts of work and nominal ceilings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .pattern import parse_pattern
+from .problem import Problem
+from .spec import KernelSpec, Machine, Unit
+
+CLOCK_HZ = 3.0e9
+"""Assumed: a usual all-core clock of server CPUs."""
+
+FLOP_PER_CYCLE: dict[Unit, dict[str, float]] = {
+    "fma_f32": {"avx512": 64.0, "avx2": 32.0, "baseline": 8.0},
+    "dot_bf16": {"avx512bf16": 128.0, "avx512": 32.0, "baseline": 4.0},
+}
+"""Of one core, best instruction set first. Datasheet: two multiply-add units of 16 (AVX-512) or 8 lanes (AVX2), one of
+4-lane multiply and add (SSE2); two VDPBF16PS. Assumed: without these, bfloat16 is widened and computed in float32 at
+half its rate."""
+
+LOAD_BYTE_PER_CYCLE: dict[str, float] = {"avx512": 88.0, "avx2": 50.0, "baseline": 24.0}
+"""From L1, one core. Measured (AVX-512): multiply-adds with one 64-byte load each at 170 Gflop/s and 3.84 GHz; assumed:
+the same share of the two loads a cycle of AVX2 and SSE2."""
+
+DRAM_BYTE_PER_S = 10.0e9
+"""Assumed: what one core of a server CPU draws from memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoKernel:
+    """No kernel of the registry can run the problem; why not, kernel by kernel."""
+
+    reasons: tuple[tuple[str, str], ...]
+    """(kernel name, reason)."""
+    message: str
+
+
+def select(problem: Problem, machine: Machine, registry: tuple[KernelSpec, ...]) -> KernelSpec | NoKernel:
+    """The eligible kernel with the least nominal time; the earlier one in the registry where times are equal.
+
+    Dense kernels run any weight pattern, so a pattern whose sparsity is not worth skipping gets a dense kernel.
+    """
+    candidates = eligible(problem, machine, registry)
+    if candidates:
+        return min(candidates, key=lambda kernel: nominal_time_s(kernel, problem, machine))
+    reasons = tuple((kernel.name, why_ineligible(kernel, problem, machine) or "") for kernel in registry)
+    fitting = sorted({reason for kernel, (_, reason) in zip(registry, reasons, strict=True) if _fits(kernel, problem)})
+    return NoKernel(
+        reasons=reasons,
+        message=f"no kernel can run this {problem.op} in {problem.dtype} with pattern {problem.pattern!r}: "
+        + ("; ".join(fitting) or "none is registered for it"),
+    )
+
+
+def eligible(problem: Problem, machine: Machine, registry: tuple[KernelSpec, ...]) -> tuple[KernelSpec, ...]:
+    """The kernels that can run a problem: those that skip a part of its pattern, and the dense ones."""
+    return tuple(kernel for kernel in registry if why_ineligible(kernel, problem, machine) is None)
+
+
+def why_ineligible(kernel: KernelSpec, problem: Problem, machine: Machine) -> str | None:
+    """Why a kernel is no candidate for a problem, or None where it is one."""
+    if kernel.op != problem.op:
+        return f"runs {kernel.op}, the problem is {problem.op}"
+    if kernel.dtype != problem.dtype:
+        return f"computes in {kernel.dtype}, the problem asks for {problem.dtype}"
+    if "dense" not in kernel.patterns and set(kernel.patterns).isdisjoint(parse_pattern(problem.pattern).kinds):
+        return f"skips {', '.join(kernel.patterns)}; the pattern is {problem.pattern!r}"
+    if kernel.isa != "any" and kernel.isa not in machine.isa:
+        return f"needs {kernel.isa}, this machine allows {', '.join(machine.isa)}"
+    return kernel.why_unsupported(problem, machine)
+
+
+def nominal_time_s(kernel: KernelSpec, problem: Problem, machine: Machine) -> float:
+    """Time of one run under the nominal ceilings: arithmetic or loads, whichever is longer, then memory."""
+    cost = kernel.cost(problem)
+    workers = min(problem.threads, cost.tasks)
+    flop_per_s = _rate(FLOP_PER_CYCLE[cost.unit], kernel, machine) * CLOCK_HZ
+    load_byte_per_s = _rate(LOAD_BYTE_PER_CYCLE, kernel, machine) * CLOCK_HZ
+    core_s = max(cost.flop / flop_per_s, cost.bytes_streamed / load_byte_per_s) + cost.bytes_moved / DRAM_BYTE_PER_S
+    return core_s / workers
+
+
+def _rate(table: dict[str, float], kernel: KernelSpec, machine: Machine) -> float:
+    """Of the kernel's own instruction set, or for a library the best that the machine allows."""
+    if kernel.isa in table:
+        return table[kernel.isa]
+    return next((rate for isa, rate in table.items() if isa in machine.isa), table["baseline"])
+
+
+def _fits(kernel: KernelSpec, problem: Problem) -> bool:
+    return kernel.op == problem.op and kernel.dtype == problem.dtype

@@ -1,0 +1,190 @@
+"""From a machine profile to a performance model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..kernels.problem import Problem
+from ..kernels.spec import KernelSpec
+from ..profiles.schema import KernelSample, MachineProfile
+from .elementwise import fit_elementwise
+from .features import layer_key, shape_features
+from .fit_roofline import fit_roofline
+from .interval import FEW_SAMPLES, UNKNOWN, conformal_interval
+from .kernel_model import KernelModel, domain_of
+from .limits import Floats, Limits, limits_of
+from .predict import PerformanceModel
+from .residual import fit_residual
+from .roofline import PRIOR, Roofline, combine, roofline_times
+from .terms import Terms, roofline_terms
+
+FOLDS = 5
+ENOUGH_FOR_RESIDUAL = 25
+LEAST_GAIN_FRAC = 0.03
+"""A residual must lower the held-out error by this share: a smaller gain may be chance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Data:
+    """Samples of one kernel as arrays over samples."""
+
+    problems: tuple[Problem, ...]
+    terms: Terms
+    features: Floats
+    measured_s: Floats
+    noise_frac: Floats
+    folds: np.ndarray
+
+    def rows(self, chosen: np.ndarray) -> _Data:
+        return _Data(
+            problems=tuple(problem for problem, taken in zip(self.problems, chosen, strict=True) if taken),
+            terms=self.terms.rows(chosen),
+            features=self.features[chosen],
+            measured_s=self.measured_s[chosen],
+            noise_frac=self.noise_frac[chosen],
+            folds=self.folds[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Fitted:
+    """A kernel's model before its interval is known."""
+
+    model: KernelModel
+    held_out: Floats
+
+
+def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec]) -> PerformanceModel:
+    """Fit every kernel of a registry to a profile.
+
+    Per kernel: efficiencies of the roofline terms by robust least squares; a Gaussian process over shapes for the
+    rest, kept only if it lowers the error on held-out layers; an interval from the residuals on held-out layers. A
+    kernel with few samples borrows the residuals of its family, one without samples gets the analytic bound with a
+    wide interval.
+
+    Raises
+    ------
+    InputError
+        If the profile lacks a ceiling.
+    """
+    limits = limits_of(profile)
+    samples: dict[str, list[KernelSample]] = defaultdict(list)
+    for sample in profile.samples:
+        samples[sample.kernel].append(sample)
+    fitted = {
+        spec.name: _fit_kernel(spec, tuple(samples[spec.name]), limits) for spec in registry if samples.get(spec.name)
+    }
+    kernels = {
+        spec.name: _with_interval(fitted[spec.name], tuple(fitted.values())) if spec.name in fitted else _unseen(spec)
+        for spec in registry
+    }
+    return PerformanceModel(
+        limits=limits,
+        threads=profile.threads,
+        kernels=kernels,
+        elementwise=fit_elementwise(profile.elementwise, limits, profile.threads),
+    )
+
+
+def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Limits) -> _Fitted:
+    problems = tuple(sample.problem for sample in samples)
+    terms = roofline_terms(problems, spec, limits)
+    data = _Data(
+        problems=problems,
+        terms=terms,
+        features=shape_features(problems),
+        measured_s=np.array([sample.time_s.median for sample in samples]),
+        noise_frac=np.array([sample.time_s.spread_frac for sample in samples]),
+        folds=_folds(problems),
+    )
+    roofline = fit_roofline(data.terms, data.measured_s, data.noise_frac)
+    plain, corrected = _held_out(data, roofline)
+    held_out, residual = plain, None
+    if len(samples) >= ENOUGH_FOR_RESIDUAL and _error(corrected) < (1.0 - LEAST_GAIN_FRAC) * _error(plain):
+        held_out = corrected
+        residual = fit_residual(data.features, _log_residual(data, roofline), data.noise_frac)
+    model = KernelModel(
+        spec=spec,
+        roofline=roofline,
+        residual=residual,
+        interval=UNKNOWN,
+        domain=domain_of(problems, terms),
+        samples=len(samples),
+        held_out_error=float(np.median(np.abs(held_out))) if len(held_out) else float("nan"),
+    )
+    return _Fitted(model=model, held_out=held_out)
+
+
+def _folds(problems: Sequence[Problem]) -> np.ndarray:
+    """[problems]: a fold for each layer, dealt out in the order of first appearance."""
+    layers: dict[tuple[object, ...], int] = {}
+    return np.array([layers.setdefault(layer_key(problem), len(layers)) % FOLDS for problem in problems])
+
+
+def _held_out(data: _Data, start: Roofline) -> tuple[Floats, Floats]:
+    """log(measured / predicted) of each sample, predicted without the layers of its fold.
+
+    Returns
+    -------
+    plain, corrected : array
+        [samples] without and with the residual's correction; empty where all samples are of one layer.
+    """
+    plain: list[Floats] = []
+    corrected: list[Floats] = []
+    for fold in range(FOLDS):
+        held = data.folds == fold
+        if not held.any() or held.all():
+            continue
+        train, test = data.rows(~held), data.rows(held)
+        roofline = fit_roofline(train.terms, train.measured_s, train.noise_frac, start=start)
+        residual = fit_residual(train.features, _log_residual(train, roofline), train.noise_frac)
+        plain.append(_log_residual(test, roofline))
+        corrected.append(plain[-1] - residual.predict(test.features))
+    if not plain:
+        return np.empty(0), np.empty(0)
+    return np.concatenate(plain), np.concatenate(corrected)
+
+
+def _error(log_residuals: Floats) -> float:
+    """Mean absolute, each drawn in to a factor of two: disturbed measurements must not decide."""
+    return float(np.minimum(np.abs(log_residuals), np.log(2.0)).mean())
+
+
+def _log_residual(data: _Data, roofline: Roofline) -> Floats:
+    return np.log(data.measured_s) - np.log(combine(roofline_times(data.terms, roofline), roofline))
+
+
+def _with_interval(own: _Fitted, everyone: tuple[_Fitted, ...]) -> KernelModel:
+    """Interval from the kernel's own held-out residuals, its family's where these are few, else everyone's."""
+    held_out = own.held_out
+    if len(held_out) < FEW_SAMPLES:
+        for relatives in (
+            [other for other in everyone if _family(other) == _family(own)],
+            [other for other in everyone if other.model.spec.op == own.model.spec.op],
+            list(everyone),
+        ):
+            held_out = np.concatenate([own.held_out, *(other.held_out for other in relatives if other is not own)])
+            if len(held_out) >= FEW_SAMPLES:
+                break
+    return replace(own.model, interval=conformal_interval(held_out))
+
+
+def _family(fitted: _Fitted) -> tuple[str, tuple[str, ...], str]:
+    spec = fitted.model.spec
+    return spec.op, spec.patterns, spec.isa
+
+
+def _unseen(spec: KernelSpec) -> KernelModel:
+    return KernelModel(
+        spec=spec,
+        roofline=PRIOR,
+        residual=None,
+        interval=UNKNOWN,
+        domain=None,
+        samples=0,
+        held_out_error=float("nan"),
+    )

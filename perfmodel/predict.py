@@ -1,0 +1,107 @@
+"""What a kernel or an operation between the layers is expected to take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels.errors import InputError
+from ..kernels.problem import Problem
+from .elementwise import GENERAL, ElementwiseModel
+from .kernel_model import WIDENING, KernelModel
+from .limits import Limits
+from .schema import Interval
+from .terms import RESOURCES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A predicted time.
+
+    Attributes
+    ----------
+    median_s, low_s, high_s : float
+        Median and 90 % interval, seconds.
+    bound : str
+        The binding resource: "arithmetic", "streaming", "memory" or "overhead".
+    extrapolated : bool
+        True where the problem lies outside what was measured; the interval is wider there.
+    """
+
+    median_s: float
+    low_s: float
+    high_s: float
+    bound: str
+    extrapolated: bool
+
+    @property
+    def interval(self) -> Interval:
+        """The time as documents store it."""
+        return Interval(median=self.median_s, low=self.low_s, high=self.high_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PerformanceModel:
+    """The machine as the planner sees it; made by `fit_performance_model`.
+
+    Attributes
+    ----------
+    threads : int
+        Thread count of the profile; other counts are extrapolation unless they were measured.
+    kernels : mapping
+        By kernel name.
+    """
+
+    limits: Limits
+    threads: int
+    kernels: Mapping[str, KernelModel]
+    elementwise: Mapping[str, ElementwiseModel]
+
+    def predict(self, problem: Problem, kernel: str) -> Prediction:
+        """Time of one problem under the kernel of that name; see `predict_many`."""
+        return self.predict_many((problem,), kernel)[0]
+
+    def predict_many(self, problems: Sequence[Problem], kernel: str) -> tuple[Prediction, ...]:
+        """Times of many problems under one kernel, at once.
+
+        Raises
+        ------
+        InputError
+            If the model has no kernel of that name.
+        """
+        if kernel not in self.kernels:
+            raise InputError(f"unknown kernel {kernel!r}; the performance model has {', '.join(sorted(self.kernels))}")
+        if not problems:
+            return ()
+        estimate = self.kernels[kernel].estimate(problems, self.limits)
+        columns = (np.exp(estimate.log_time), np.exp(estimate.low), np.exp(estimate.high))
+        return tuple(
+            Prediction(median_s=median, low_s=low, high_s=high, bound=RESOURCES[resource], extrapolated=outside)
+            for median, low, high, resource, outside in zip(
+                *(column.tolist() for column in columns),
+                estimate.resource.tolist(),
+                estimate.extrapolated.tolist(),
+                strict=True,
+            )
+        )
+
+    def predict_elementwise(self, operation: str, bytes_moved: float) -> Prediction:
+        """Time of an operation between layers that reads and writes `bytes_moved` bytes.
+
+        Operations that were not measured follow the line through all that were.
+        """
+        known = operation in self.elementwise
+        line = self.elementwise[operation if known else GENERAL]
+        overhead_s, memory_s = line.times(np.array([bytes_moved], dtype=float), self.limits, self.threads)
+        log_time = float(np.log(overhead_s[0] + memory_s[0]))
+        outside = max(float(np.log(max(bytes_moved, 1.0) / line.largest_bytes)), 0.0) if line.largest_bytes else 0.0
+        low, high = line.interval.widened(np.array([1.0 + WIDENING * outside]))
+        return Prediction(
+            median_s=float(np.exp(log_time)),
+            low_s=float(np.exp(log_time + low[0])),
+            high_s=float(np.exp(log_time + high[0])),
+            bound="memory" if memory_s[0] >= overhead_s[0] else "overhead",
+            extrapolated=not known or outside > 0.0,
+        )

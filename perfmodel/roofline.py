@@ -1,0 +1,93 @@
+"""The physical part of the model: roofline terms, softened and scaled by efficiencies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .limits import Floats
+from .terms import Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofline:
+    """Efficiencies of one kernel.
+
+    ``time = overhead_scale * overhead + (sum_i (term_i / efficiency_i) ** sharpness) ** (1 / sharpness)``; the
+    arithmetic term grows by ``work_frac ** -thinning``, as the inner loops of sparser weights are shorter.
+
+    Attributes
+    ----------
+    arithmetic, streaming, memory : float
+        Share of the ceiling that the kernel reaches; above 1 where its counts are conservative.
+    overhead_scale : float
+        Multiple of the cost of calling torch and starting the threads.
+    paging_scale : float
+        Multiple of the cost of mapping the output: above 1 where the kernel makes other large tensors on the way.
+    thinning : float
+        In [0, 0.9]: below 1, so that less work never takes longer.
+    sharpness : float
+        1 where the resources are used one after the other, large where they overlap perfectly.
+    """
+
+    arithmetic: float
+    streaming: float
+    memory: float
+    overhead_scale: float
+    paging_scale: float
+    thinning: float
+    sharpness: float
+
+
+PRIOR = Roofline(arithmetic=0.5, streaming=0.7, memory=0.6, overhead_scale=2.0, paging_scale=1.0, thinning=0.1, sharpness=3.0)
+"""Where no sample says otherwise: a well-written kernel, half-way between the ceilings and what untuned code reaches."""
+LEAST = Roofline(arithmetic=0.002, streaming=0.02, memory=0.02, overhead_scale=0.2, paging_scale=0.1, thinning=0.0, sharpness=1.0)
+MOST = Roofline(arithmetic=1.3, streaming=8.0, memory=4.0, overhead_scale=40.0, paging_scale=10.0, thinning=0.9, sharpness=8.0)
+
+
+def roofline_times(terms: Terms, roofline: Roofline) -> Floats:
+    """Predicted time by resource.
+
+    Returns
+    -------
+    array
+        [4, problems], seconds, in the order of `RESOURCES`; `combine` makes the total of it.
+    """
+    return np.stack(
+        [
+            terms.arithmetic_s * terms.work_frac**-roofline.thinning / roofline.arithmetic,
+            terms.streaming_s / roofline.streaming,
+            terms.memory_s / roofline.memory + terms.paging_s * roofline.paging_scale,
+            terms.overhead_s * roofline.overhead_scale,
+        ]
+    )
+
+
+def combine(times_s: Floats, roofline: Roofline) -> Floats:
+    """Total of [4, problems] times: the overhead plus the smooth maximum of the other three."""
+    busy = times_s[:3]
+    largest = np.maximum(busy.max(axis=0), 1e-30)
+    smooth = ((busy / largest) ** roofline.sharpness).sum(axis=0) ** (1.0 / roofline.sharpness)
+    return times_s[3] + largest * smooth
+
+
+def to_vector(roofline: Roofline) -> Floats:
+    """Parameters as least squares sees them: logarithms, but the thinning as it is."""
+    return np.array(
+        [
+            value if field.name == "thinning" else np.log(value)
+            for field in fields(Roofline)
+            for value in [getattr(roofline, field.name)]
+        ]
+    )
+
+
+def from_vector(vector: Floats) -> Roofline:
+    """Inverse of `to_vector`."""
+    return Roofline(
+        **{
+            field.name: float(value if field.name == "thinning" else np.exp(value))
+            for field, value in zip(fields(Roofline), vector, strict=True)
+        }
+    )

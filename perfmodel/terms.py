@@ -1,0 +1,73 @@
+"""Roofline terms: what a kernel's counts of work cost at the ceilings of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.problem import Problem
+from ..kernels.spec import KernelSpec
+from .limits import Floats, Limits
+
+RESOURCES = ("arithmetic", "streaming", "memory", "overhead")
+"""What can bind a kernel, in the order of the arrays below."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terms:
+    """Least time of each resource for a sequence of problems.
+
+    Attributes
+    ----------
+    arithmetic_s, streaming_s, memory_s : array
+        [problems]: executed flop, bytes through the innermost cache, compulsory bytes, each at its ceiling.
+    overhead_s : array
+        [problems]: calling torch and starting the threads.
+    paging_s : array
+        [problems]: mapping the pages of a large output.
+    work_frac : array
+        [problems]: executed flop over those of the dense layer, at most 1.
+    """
+
+    arithmetic_s: Floats
+    streaming_s: Floats
+    memory_s: Floats
+    overhead_s: Floats
+    paging_s: Floats
+    work_frac: Floats
+
+    def rows(self, chosen: NDArray[np.bool_]) -> Terms:
+        """The terms of some of the problems."""
+        return Terms(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+
+def roofline_terms(problems: Sequence[Problem], kernel: KernelSpec, limits: Limits) -> Terms:
+    """Terms of a kernel on problems.
+
+    Threads help only as far as the kernel has tasks for them: `tasks` pieces on `t` threads take
+    ``ceil(tasks / t)`` rounds, so that ``tasks / ceil(tasks / t)`` threads are busy on average. One task's share of
+    the bytes decides the memory level that its inner loop streams from.
+    """
+    costs = [kernel.cost(problem) for problem in problems]
+    flop = np.array([cost.flop for cost in costs])
+    streamed = np.array([cost.bytes_streamed for cost in costs])
+    moved = np.array([cost.bytes_moved for cost in costs])
+    tasks = np.maximum(np.array([cost.tasks for cost in costs], dtype=float), 1.0)
+    threads = np.array([problem.threads for problem in problems], dtype=float)
+    dense = np.array([problem.flop_dense_equiv for problem in problems])
+    busy = tasks / np.ceil(tasks / threads)
+    rate = np.empty_like(flop)
+    for unit in {cost.unit for cost in costs}:
+        rows = np.array([cost.unit == unit for cost in costs])
+        rate[rows] = limits.flop_rate(unit, busy[rows])
+    return Terms(
+        arithmetic_s=flop / rate,
+        streaming_s=streamed / limits.bandwidth(moved / tasks, busy),
+        memory_s=moved / limits.bandwidth(moved / busy, busy),
+        overhead_s=limits.torch_op_s + np.where(threads > 1, limits.parallel_region(threads), 0.0),
+        paging_s=limits.paging(np.array([problem.output_bytes for problem in problems])),
+        work_frac=np.clip(flop / dense, 1e-6, 1.0),
+    )

@@ -1,0 +1,250 @@
+"""Capture: the layers of a model as problems, with what lies between them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ..kernels.problem import Problem
+from .capture_export import trace_by_export
+from .capture_fx import trace_by_fx
+from .capture_hooks import trace_by_hooks
+from .eval_mode import evaluating
+from .schema import SkippedLayer
+from .trace import Trace, TracedOperation
+
+Method = Literal["export", "fx", "hooks"]
+
+_TRACER_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
+"""What tracers raise on code that they cannot follow, such as control flow that depends on data."""
+
+_PLANNED = frozenset({"conv2d", "linear"})
+_WEIGHTED = frozenset(
+    "bilinear conv1d conv2d conv3d convtranspose1d convtranspose2d convtranspose3d embedding embeddingbag gru "
+    "linear lstm matmul mm addmm bmm baddbmm einsum multiheadattention rnn".split()
+)
+_BATCH_NORM = frozenset({"batchnorm", "batchnorm1d", "batchnorm2d"})
+_FUSED_ACTIVATION = frozenset({"relu"})
+"""Kernels take a ReLU with the layer before it; other activations run on their own."""
+_TRANSPARENT = frozenset({"alias", "detach", "dropout", "dropout1d", "dropout2d", "featuredropout", "identity"})
+"""Nothing at all at inference."""
+_FREE = _TRANSPARENT | frozenset(
+    "chunk expand flatten getitem getattr movedim narrow numpy output permute reshape select size slice split "
+    "splitwithsizes squeeze swapaxes t transpose unbind unflatten unsqueeze view viewas symsize dim".split()
+)
+"""Views: they change how memory is read and move nothing."""
+_PROFILED = {
+    "batchnorm": "batch_norm",
+    "batchnorm1d": "batch_norm",
+    "batchnorm2d": "batch_norm",
+    "iadd": "add",
+    "maxpool2d": "max_pool",
+    "maxpool2dwithindices": "max_pool",
+}
+"""Names under which machine profiles measure these operations; others keep their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedLayer:
+    """A convolution or linear layer that can be planned.
+
+    Attributes
+    ----------
+    name : str
+        Dotted module name.
+    problem : Problem
+        Dense, float32, one thread, with the shapes of the example input.
+    calls : int
+        How often one forward pass runs it.
+    """
+
+    name: str
+    kind: Literal["conv2d", "linear"]
+    problem: Problem
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestOperation:
+    """An operation between the layers and the bytes that it reads and writes."""
+
+    operation: str
+    bytes_moved: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """What one forward pass of a model consists of."""
+
+    layers: tuple[CapturedLayer, ...]
+    skipped: tuple[SkippedLayer, ...]
+    rest: tuple[RestOperation, ...]
+    method: Method
+
+
+def capture(model: nn.Module, example: Tensor) -> Captured:
+    """Find the layers of a model, their real shapes, and the work between them.
+
+    By torch.export; where that cannot follow the model, by torch.fx; else by module hooks, which miss functional
+    operations. The model is run in eval mode and left as it was.
+
+    Parameters
+    ----------
+    example : Tensor
+        [N, C, H, W] (or whatever the model takes), N being the batch that is to be planned.
+
+    Raises
+    ------
+    InputError
+        If the model cannot run the example; names the layer and the shape that it was given.
+    """
+    with evaluating(model):
+        # First of all the model is run as it is: a wrong input is told apart from code that a tracer cannot follow.
+        trace, method = _trace(model, example, trace_by_hooks(model, example))
+    return _summarise(model, trace, method)
+
+
+def _trace(model: nn.Module, example: Tensor, hooked: Trace) -> tuple[Trace, Method]:
+    try:
+        return trace_by_export(model, example), "export"
+    except _TRACER_FAILURES:
+        pass
+    try:
+        return trace_by_fx(model, example), "fx"
+    except _TRACER_FAILURES:
+        return hooked, "hooks"
+
+
+def _summarise(model: nn.Module, trace: Trace, method: Method) -> Captured:
+    modules = dict(model.named_modules())
+    shared = _shared_weights(modules)
+    found: dict[str, list[Problem]] = {}
+    skipped: dict[str, SkippedLayer] = {}
+    for operation in trace:
+        if operation.weight_bytes == 0.0 or operation.operation not in _WEIGHTED:
+            continue
+        module = modules[operation.module]
+        problem = _plan_problem(module, operation, shared.get(operation.module))
+        if isinstance(problem, Problem):
+            found.setdefault(operation.module, []).append(problem)
+        else:
+            kind = type(module).__name__ if operation.module else operation.operation
+            name = operation.module or f"functional {operation.operation}"
+            skipped[operation.module] = SkippedLayer(name=name, kind=kind, reason=problem)
+    for name, problems in found.items():
+        if len(set(problems)) > 1:
+            reason = "called with different input shapes in one forward pass; a plan needs one shape"
+            skipped[name] = SkippedLayer(name=name, kind=type(modules[name]).__name__, reason=reason)
+    layers = tuple(
+        CapturedLayer(name=name, kind=problems[0].op, problem=problems[0], calls=len(problems))
+        for name, problems in found.items()
+        if name not in skipped
+    )
+    return Captured(
+        layers=layers,
+        skipped=tuple(skipped.values()),
+        rest=_rest_operations(trace, frozenset(layer.name for layer in layers)),
+        method=method,
+    )
+
+
+def _shared_weights(modules: dict[str, nn.Module]) -> dict[str, str]:
+    """From a module to another one that holds the same weight parameter."""
+    owners: dict[int, list[str]] = {}
+    for name, module in modules.items():
+        weight = module._parameters.get("weight")
+        if weight is not None:
+            owners.setdefault(id(weight), []).append(name)
+    return {name: names[names[0] == name] for names in owners.values() if len(names) > 1 for name in names}
+
+
+def _plan_problem(module: nn.Module, operation: TracedOperation, twin: str | None) -> Problem | str:
+    """The layer's problem, or the reason why it cannot be planned."""
+    if operation.operation not in _PLANNED:
+        return f"{operation.operation} has no sparse kernel; only Conv2d and Linear are planned"
+    standard = nn.Conv2d if operation.operation == "conv2d" else nn.Linear
+    if not isinstance(module, standard):
+        return f"{operation.operation} is computed outside a Conv2d or Linear module, so no kernel can take its place"
+    if type(module).forward is not standard.forward:
+        return f"{type(module).__name__} has a forward of its own; a kernel would leave out what that adds"
+    if "weight" not in module._parameters:
+        return "its weight is computed from other tensors (a parametrization); a mask would be overwritten"
+    if twin is not None:
+        return f"it shares its weight with {twin!r}; zeros for one would be zeros for both"
+    shape = operation.inputs[0].shape
+    if isinstance(module, nn.Linear):
+        return Problem(op="linear", n=math.prod(shape[:-1]), c_in=module.in_features, c_out=module.out_features)
+    return _conv_problem(module, shape)
+
+
+def _conv_problem(module: nn.Module, shape: tuple[int, ...]) -> Problem | str:
+    assert isinstance(module, nn.Conv2d)
+    if len(shape) != 4:
+        return f"its input {list(shape)} has no batch axis; kernels take [N, C, H, W]"
+    if module.padding_mode != "zeros":
+        return f"padding mode {module.padding_mode!r}; kernels pad with zeros"
+    padding = _padding(module)
+    if padding is None:
+        return "'same' padding of an even kernel is wider on one side; kernels pad both sides alike"
+    return Problem(
+        op="conv2d",
+        n=shape[0],
+        c_in=module.in_channels,
+        h_in=shape[2],
+        w_in=shape[3],
+        c_out=module.out_channels,
+        kernel=_pair(module.kernel_size),
+        stride=_pair(module.stride),
+        padding=padding,
+        dilation=_pair(module.dilation),
+        groups=module.groups,
+    )
+
+
+def _pair(extents: tuple[int, ...]) -> tuple[int, int]:
+    first, second = extents
+    return first, second
+
+
+def _padding(module: nn.Conv2d) -> tuple[int, int] | None:
+    if module.padding == "valid":
+        return 0, 0
+    if module.padding == "same":
+        totals = [dilation * (size - 1) for size, dilation in zip(module.kernel_size, module.dilation, strict=True)]
+        return None if any(total % 2 for total in totals) else (totals[0] // 2, totals[1] // 2)
+    assert isinstance(module.padding, tuple)
+    return _pair(module.padding)
+
+
+def _rest_operations(trace: Trace, planned: frozenset[str]) -> tuple[RestOperation, ...]:
+    """What lies between the planned layers.
+
+    A batch norm directly behind a layer folds into its weights, and a ReLU directly behind either runs inside the
+    layer's kernel: both are free where nothing else reads the value between.
+    """
+    readers = Counter(value.key for operation in trace for value in operation.inputs)
+    layer_outputs: set[str] = set()
+    normed_outputs: set[str] = set()
+    rest = []
+    for operation in trace:
+        keys = {value.key for value in operation.outputs}
+        source = operation.inputs[0].key if operation.inputs else ""
+        fuses = readers[source] == 1
+        if operation.module in planned and operation.operation in _PLANNED:
+            layer_outputs |= keys
+        elif operation.operation in _BATCH_NORM and fuses and source in layer_outputs:
+            normed_outputs |= keys
+        elif operation.operation in _FUSED_ACTIVATION and fuses and source in layer_outputs | normed_outputs:
+            continue
+        elif operation.operation in _TRANSPARENT and fuses:
+            layer_outputs |= keys if source in layer_outputs else set()
+            normed_outputs |= keys if source in normed_outputs else set()
+        elif operation.operation not in _FREE:
+            moved = sum(value.bytes_moved for value in (*operation.inputs, *operation.outputs))
+            name = _PROFILED.get(operation.operation, operation.operation)
+            rest.append(RestOperation(operation=name, bytes_moved=moved + operation.weight_bytes))
+    return tuple(rest)

@@ -1,0 +1,227 @@
+"""Time kernels on given problems, each after its result was checked against the reference."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from ..kernels.problem import Problem
+from ..kernels.progress import Progress, silent
+from ..kernels.reference import error_limit, reference, relative_error
+from ..kernels.registry import kernel_named
+from ..kernels.select import NoKernel, eligible, select, why_ineligible
+from ..kernels.spec import KernelSpec, Machine
+from ..kernels.weights import actual_sparsity, make_weight, with_actual_sparsity
+from .measure_schema import MeasureRecord
+from .timing import measure_alternating
+
+BUDGET_S = 1.0
+"""Time for the samples of one kernel on one problem."""
+SEED = 0
+"""Of the random inputs and weights: two runs measure the same numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    """What all rivals on one problem get, rounded to the problem's dtype, and the right answer."""
+
+    weight: Tensor
+    bias: Tensor
+    x: Tensor
+    expected: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    """A packed kernel and how far its result lies from the reference."""
+
+    kernel: KernelSpec
+    call: Callable[[], object]
+    pack_time_s: float
+    max_abs_error: float | None
+    rel_error: float | None
+    reason: str | None
+
+
+def measure_problems(
+    problems: Sequence[Problem],
+    *,
+    kernel: Literal["auto", "all"] | str = "auto",
+    machine: Machine,
+    registry: tuple[KernelSpec, ...],
+    folder: Path | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Iterator[MeasureRecord]:
+    """Measure each problem; all kernels of one problem are timed in alternation.
+
+    Parameters
+    ----------
+    kernel : str
+        ``auto`` (the one that select() picks), ``all`` that are eligible, or the name of one.
+    folder : Path or None
+        What relative names of weight files start from.
+    threads : int or None
+        Overrides the thread count of every problem.
+
+    Yields
+    ------
+    MeasureRecord
+        One a problem and kernel; a problem that cannot be run yields one with the reason.
+
+    Raises
+    ------
+    InputError
+        If there is no kernel of that name, or a file of weights is missing or does not fit.
+    """
+    named = None if kernel in ("auto", "all") else kernel_named(kernel, registry)
+    for number, given in enumerate(problems):
+        progress("measure", number, len(problems))
+        problem = given if threads is None else replace(given, threads=threads)
+        generator = torch.Generator().manual_seed(SEED)
+        if reason := _why_not(problem, named, machine, registry):
+            yield _no_time(problem, None if named is None else named.name, reason)
+            continue
+        weight = make_weight(problem, generator, folder=folder)
+        problem = with_actual_sparsity(problem, weight)
+        rivals: tuple[KernelSpec, ...]
+        if named is not None:
+            rivals = (named,)
+        elif kernel == "all":
+            rivals = eligible(problem, machine, registry)
+        else:
+            rivals = tuple(choice for choice in [select(problem, machine, registry)] if isinstance(choice, KernelSpec))
+        yield from measure_rivals(problem, rivals, weight=weight, generator=generator, budget_s=BUDGET_S * len(rivals))
+    progress("measure", len(problems), len(problems))
+
+
+def measure_problem(
+    problem: Problem,
+    kernel: KernelSpec,
+    *,
+    machine: Machine,
+    folder: Path | None,
+    generator: torch.Generator,
+    budget_s: float,
+) -> MeasureRecord:
+    """Measure one kernel on one problem; see `measure_problems`."""
+    if reason := _why_not(problem, kernel, machine, (kernel,)):
+        return _no_time(problem, kernel.name, reason)
+    weight = make_weight(problem, generator, folder=folder)
+    problem = with_actual_sparsity(problem, weight)
+    return measure_rivals(problem, (kernel,), weight=weight, generator=generator, budget_s=budget_s)[0]
+
+
+def measure_rivals(
+    problem: Problem,
+    kernels: Sequence[KernelSpec],
+    *,
+    weight: Tensor,
+    generator: torch.Generator,
+    budget_s: float,
+) -> tuple[MeasureRecord, ...]:
+    """Check eligible kernels on one weight, then time those that are right, in alternation.
+
+    Parameters
+    ----------
+    weight : Tensor
+        float32, [K, C, R, S], with the zeros of the problem's pattern.
+    generator : torch.Generator
+        Source of the random input and bias.
+    budget_s : float
+        For all kernels together, in seconds.
+    """
+    inputs = _make_inputs(problem, weight, generator)
+    with torch.inference_mode(), _torch_threads(problem.threads):
+        checked = [_check(problem, kernel, inputs) for kernel in kernels]
+        right = [rival for rival in checked if rival.reason is None]
+        times = measure_alternating([rival.call for rival in right], budget_s=budget_s) if right else ()
+    time_of = {rival.kernel.name: stats for rival, stats in zip(right, times, strict=True)}
+    return tuple(
+        MeasureRecord(
+            problem=problem,
+            kernel=rival.kernel.name,
+            time_s=time_of.get(rival.kernel.name),
+            pack_time_s=rival.pack_time_s,
+            flop_useful=problem.flop_dense_equiv * (1.0 - actual_sparsity(inputs.weight)),
+            flop_dense_equiv=problem.flop_dense_equiv,
+            max_abs_error=rival.max_abs_error,
+            rel_error=rival.rel_error,
+            reason=rival.reason,
+        )
+        for rival in checked
+    )
+
+
+def _why_not(
+    problem: Problem, named: KernelSpec | None, machine: Machine, registry: tuple[KernelSpec, ...]
+) -> str | None:
+    usable = len(os.sched_getaffinity(0))
+    if problem.threads > usable:
+        return f"the problem asks for {problem.threads} threads, this process may use {usable} cores"
+    if named is not None:
+        return why_ineligible(named, problem, machine)
+    choice = select(problem, machine, registry)
+    return choice.message if isinstance(choice, NoKernel) else None
+
+
+def _no_time(problem: Problem, kernel: str | None, reason: str) -> MeasureRecord:
+    return MeasureRecord(
+        problem=problem,
+        kernel=kernel,
+        time_s=None,
+        pack_time_s=None,
+        flop_useful=problem.flop_useful,
+        flop_dense_equiv=problem.flop_dense_equiv,
+        max_abs_error=None,
+        rel_error=None,
+        reason=reason,
+    )
+
+
+def _make_inputs(problem: Problem, weight: Tensor, generator: torch.Generator) -> _Inputs:
+    dtype = TORCH_DTYPES[problem.dtype]
+    # Rounded before the reference sees them, so that the error is the kernel's own.
+    weight = weight.to(dtype).float()
+    bias = torch.randn(problem.c_out, generator=generator).to(dtype).float()
+    x = torch.randn(problem.input_shape, generator=generator).to(dtype)
+    return _Inputs(weight=weight, bias=bias, x=x, expected=reference(problem, weight, bias, True, x))
+
+
+def _check(problem: Problem, kernel: KernelSpec, inputs: _Inputs) -> _Checked:
+    start = time.perf_counter()
+    packed: Any = kernel.pack(problem, inputs.weight, inputs.bias, True)
+    pack_time_s = time.perf_counter() - start
+    x = inputs.x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout]) if problem.op == "conv2d" else inputs.x
+    y = kernel.run(packed, x)
+    error, limit = relative_error(y, inputs.expected), error_limit(problem)
+    absolute = float((y.double() - inputs.expected).abs().max())
+    return _Checked(
+        kernel=kernel,
+        call=partial(kernel.run, packed, x),
+        pack_time_s=pack_time_s,
+        max_abs_error=absolute if math.isfinite(error) else None,
+        rel_error=error if math.isfinite(error) else None,
+        reason=None if error <= limit else f"wrong result: relative error {error:.2g}, the limit is {limit:.2g}",
+    )
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

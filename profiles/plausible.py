@@ -1,0 +1,82 @@
+"""Limits within which a measured machine number is believed."""
+
+from __future__ import annotations
+
+from ..kernels.errors import InputError, UnsupportedError
+from .schema import Ceiling, MachineProfile
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "flop/s": (1e8, 1e16),
+    "byte/s": (1e8, 1e15),
+    "s": (1e-9, 1e-1),
+}
+"""From a small in-order core to the largest servers and accelerators, with an order of magnitude to spare."""
+
+LONGEST_S = 3600.0
+SHORTEST_S = 1e-9
+LEVELS = ("l1", "l2", "l3", "dram")
+BANDWIDTH_NOISE_FRAC = 0.5
+"""By how much an outer memory level may seem faster than the level inside it before the measurement is refused."""
+
+
+def implausible_ceiling(ceiling: Ceiling) -> str | None:
+    """Why a ceiling cannot be that of a real machine, or None."""
+    least, most = LIMITS[ceiling.unit]
+    if not least <= ceiling.value <= most:
+        return f"{ceiling.name} at {ceiling.threads} threads is {ceiling.value:.3g} {ceiling.unit}, plausible is {least:g} to {most:g}"
+    if not ceiling.low <= ceiling.value <= ceiling.high:
+        return f"{ceiling.name} at {ceiling.threads} threads is {ceiling.value:.3g}, outside its own interval {ceiling.low:.3g} to {ceiling.high:.3g}"
+    return None
+
+
+def rising_bandwidth(ceilings: tuple[Ceiling, ...]) -> str | None:
+    """Say where an outer memory level looks faster than an inner one beyond the noise, or None."""
+    for threads in sorted({ceiling.threads for ceiling in ceilings}):
+        by_level = {
+            ceiling.name.rsplit(":", 1)[1]: ceiling.value
+            for ceiling in ceilings
+            if ceiling.threads == threads and ceiling.name.startswith("bandwidth_byte_per_s:")
+        }
+        levels = [level for level in LEVELS if level in by_level]
+        for inner, outer in zip(levels, levels[1:], strict=False):
+            if by_level[outer] > by_level[inner] * (1.0 + BANDWIDTH_NOISE_FRAC):
+                return (
+                    f"bandwidth of {outer} at {threads} threads is {by_level[outer]:.3g} byte/s, "
+                    f"that of {inner} only {by_level[inner]:.3g}"
+                )
+    return None
+
+
+def require_measured(ceilings: tuple[Ceiling, ...]) -> None:
+    """Refuse ceilings that were just measured and cannot be true.
+
+    Raises
+    ------
+    UnsupportedError
+        Names the first absurd ceiling.
+    """
+    absurd = [line for line in map(implausible_ceiling, ceilings) if line]
+    reason = absurd[0] if absurd else rising_bandwidth(ceilings)
+    if reason:
+        raise UnsupportedError(f"the machine cannot be measured: {reason}; stop other work on it and profile again")
+
+
+def require_plausible(profile: MachineProfile, source: str) -> None:
+    """Refuse a stored profile with absurd numbers.
+
+    Raises
+    ------
+    InputError
+        Names `source` and the first absurd number.
+    """
+    for line in map(implausible_ceiling, profile.ceilings):
+        if line:
+            raise InputError(f"{source} is not believable: {line}; make the profile again")
+    timed = [(sample.kernel, sample.time_s) for sample in profile.samples]
+    timed += [(sample.operation, sample.time_s) for sample in profile.elementwise]
+    for name, time_s in timed:
+        if not SHORTEST_S <= time_s.low <= time_s.median <= time_s.high <= LONGEST_S:
+            raise InputError(
+                f"{source} is not believable: {name} has times {time_s.low:.3g} <= {time_s.median:.3g} <= "
+                f"{time_s.high:.3g} s, plausible is {SHORTEST_S:g} to {LONGEST_S:g} in this order; make the profile again"
+            )

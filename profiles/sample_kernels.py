@@ -1,0 +1,61 @@
+"""One problem of a profile: every kernel that may run it, timed in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..kernels.problem import Problem
+from ..kernels.spec import KernelSpec, Layout
+from ..kernels.weights import make_weight
+from .schema import KernelSample
+from .timing import measure_alternating
+
+NOISY_SPREAD_FRAC = 0.02
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_MEMORY_FORMATS: dict[Layout, torch.memory_format] = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
+
+
+def sample_kernels(
+    problem: Problem, kernels: Sequence[KernelSpec], *, generator: torch.Generator, budget_s: float
+) -> tuple[KernelSample, ...]:
+    """Pack a random weight for each kernel and time them in alternation.
+
+    Parameters
+    ----------
+    kernels : sequence of KernelSpec
+        Eligible ones; torch's thread count must already be that of the problem.
+    generator : torch.Generator
+        Source of the weights and the input.
+    budget_s : float
+        For all of them together, in seconds.
+    """
+    weight = make_weight(problem, generator)
+    x = torch.randn(problem.input_shape, generator=generator).to(_DTYPES[problem.dtype])
+    calls: list[Callable[[], object]] = []
+    pack_times_s: list[float] = []
+    with torch.inference_mode():
+        for kernel in kernels:
+            start = time.perf_counter()
+            packed = kernel.pack(problem, weight, None, False)
+            pack_times_s.append(time.perf_counter() - start)
+            calls.append(partial(kernel.run, packed, _in_layout(x, kernel.layout)))
+        times = measure_alternating(calls, budget_s=budget_s, target_spread_frac=NOISY_SPREAD_FRAC)
+    return tuple(
+        KernelSample(
+            problem=problem,
+            kernel=kernel.name,
+            time_s=time_s,
+            pack_time_s=pack_time_s,
+            noisy=time_s.spread_frac > NOISY_SPREAD_FRAC,
+        )
+        for kernel, time_s, pack_time_s in zip(kernels, times, pack_times_s, strict=True)
+    )
+
+
+def _in_layout(x: Tensor, layout: Layout) -> Tensor:
+    return x.contiguous(memory_format=_MEMORY_FORMATS[layout]) if x.dim() == 4 else x

@@ -1,0 +1,230 @@
+"""The problems that a profile measures: layers of real networks under every kind of sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels.problem import Dtype, Op, Problem
+from .schema import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer without batch, dtype and sparsity; square images and kernels."""
+
+    op: Op
+    c_in: int
+    c_out: int
+    size: int = 1
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Problems that exercise the same kernels; `weight` is its share of the measurements."""
+
+    op: Op
+    dtype: Dtype
+    pattern: str
+    sparsities: tuple[float, ...]
+    weight: float
+
+
+def _conv(c_in: int, c_out: int, size: int, kernel: int, stride: int = 1, *, groups: int = 1) -> Layer:
+    return Layer(
+        op="conv2d",
+        c_in=c_in,
+        c_out=c_out,
+        size=size,
+        kernel=kernel,
+        stride=stride,
+        padding=kernel // 2,
+        groups=groups,
+    )
+
+
+CONV_LAYERS = (
+    # AlexNet conv2, conv3, conv5
+    _conv(96, 256, 27, 5, groups=2),
+    _conv(256, 384, 13, 3),
+    _conv(384, 256, 13, 3, groups=2),
+    # first layers: ImageNet, CIFAR, digits
+    _conv(3, 64, 224, 7, 2),
+    _conv(3, 16, 32, 3),
+    _conv(3, 32, 32, 5),
+    _conv(1, 64, 8, 3),
+    # LeNet and ConvNet
+    _conv(1, 20, 28, 5),
+    _conv(20, 50, 12, 5),
+    _conv(32, 32, 16, 5),
+    _conv(32, 64, 8, 5),
+    # CIFAR ResNets
+    _conv(16, 16, 32, 3),
+    _conv(16, 32, 32, 3, 2),
+    _conv(32, 32, 16, 3),
+    _conv(32, 64, 16, 3, 2),
+    _conv(64, 64, 8, 3),
+    # small networks on small images
+    _conv(64, 64, 16, 3),
+    _conv(64, 128, 8, 3),
+    _conv(128, 128, 8, 3),
+    _conv(128, 256, 8, 3),
+    _conv(256, 256, 8, 3),
+    _conv(256, 256, 4, 3),
+    _conv(48, 80, 10, 3),
+    _conv(96, 72, 20, 1),
+    # ResNet-18 and ResNet-50
+    _conv(64, 64, 56, 3),
+    _conv(128, 128, 28, 3),
+    _conv(256, 256, 14, 3),
+    _conv(512, 512, 7, 3),
+    _conv(128, 128, 56, 3, 2),
+    _conv(64, 256, 56, 1),
+    _conv(256, 64, 56, 1),
+    _conv(512, 128, 28, 1),
+    _conv(256, 1024, 14, 1),
+    _conv(1024, 256, 14, 1),
+    _conv(512, 2048, 7, 1),
+    _conv(2048, 512, 7, 1),
+    _conv(256, 512, 56, 1, 2),
+    # MobileNet: depth-wise and narrow point-wise
+    _conv(32, 32, 112, 3, groups=32),
+    _conv(144, 144, 56, 3, 2, groups=144),
+    _conv(384, 384, 14, 3, groups=384),
+    _conv(960, 960, 7, 3, groups=960),
+    _conv(64, 64, 16, 3, groups=64),
+    _conv(16, 96, 112, 1),
+    _conv(144, 24, 56, 1),
+    _conv(64, 384, 14, 1),
+    _conv(384, 64, 14, 1),
+    _conv(160, 960, 7, 1),
+)
+
+LINEAR_LAYERS = tuple(
+    Layer(op="linear", c_in=c_in, c_out=c_out)
+    for c_in, c_out in (
+        (64, 10),
+        (84, 10),
+        (120, 84),
+        (256, 120),
+        (400, 120),
+        (256, 256),
+        (512, 10),
+        (800, 500),
+        (500, 10),
+        (512, 512),
+        (384, 1536),
+        (1536, 384),
+        (1024, 1000),
+        (2048, 1000),
+        (1280, 1000),
+        (1024, 4096),
+        (4096, 1024),
+        (4096, 1000),
+        (4096, 4096),
+        (9216, 4096),
+    )
+)
+
+BATCHES = (1, 16, 32, 64, 128)
+UNSTRUCTURED_SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+STRUCTURED_SPARSITIES = (0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
+
+FAMILIES = (
+    Family(op="conv2d", dtype="float32", pattern="dense", sparsities=(0.0,), weight=3.0),
+    Family(op="conv2d", dtype="float32", pattern="unstructured", sparsities=UNSTRUCTURED_SPARSITIES, weight=4.0),
+    Family(op="conv2d", dtype="float32", pattern="filter", sparsities=STRUCTURED_SPARSITIES, weight=2.0),
+    Family(op="conv2d", dtype="float32", pattern="channel", sparsities=STRUCTURED_SPARSITIES, weight=1.5),
+    Family(op="conv2d", dtype="float32", pattern="shape", sparsities=STRUCTURED_SPARSITIES, weight=1.5),
+    Family(op="conv2d", dtype="float32", pattern="filter+shape", sparsities=STRUCTURED_SPARSITIES, weight=1.5),
+    Family(op="conv2d", dtype="bfloat16", pattern="dense", sparsities=(0.0,), weight=1.5),
+    Family(op="conv2d", dtype="bfloat16", pattern="filter", sparsities=STRUCTURED_SPARSITIES, weight=0.7),
+    Family(op="conv2d", dtype="bfloat16", pattern="channel", sparsities=STRUCTURED_SPARSITIES, weight=0.5),
+    Family(op="conv2d", dtype="bfloat16", pattern="filter+shape", sparsities=STRUCTURED_SPARSITIES, weight=0.5),
+    Family(op="linear", dtype="float32", pattern="dense", sparsities=(0.0,), weight=1.0),
+    Family(op="linear", dtype="float32", pattern="unstructured", sparsities=UNSTRUCTURED_SPARSITIES, weight=1.5),
+    Family(op="linear", dtype="float32", pattern="filter", sparsities=STRUCTURED_SPARSITIES, weight=0.7),
+    Family(op="linear", dtype="float32", pattern="channel", sparsities=STRUCTURED_SPARSITIES, weight=0.7),
+    Family(op="linear", dtype="bfloat16", pattern="dense", sparsities=(0.0,), weight=0.5),
+    Family(op="linear", dtype="bfloat16", pattern="filter", sparsities=STRUCTURED_SPARSITIES, weight=0.4),
+)
+
+MOST_FLOP: dict[Budget, float] = {"quick": 2e9, "standard": 1e10, "full": 5e10}
+"""Dense work of the largest problem, per thread: tens of milliseconds, 0.1 s and 0.5 s on a present core."""
+MOST_WEIGHTS: dict[Budget, int] = {"quick": 2_500_000, "standard": 17_000_000, "full": 40_000_000}
+"""Making and packing a weight takes longer than running it once."""
+ONE_THREAD_EVERY = 3
+"""Every third problem runs on one thread, so that the model knows both."""
+CHEAP_FIRST = 0.2
+"""Exponent by which cheap choices of batch come earlier: 0 would ignore the cost, 1 would leave large ones out."""
+
+
+def spread_problems(budget: Budget, threads: int) -> tuple[Problem, ...]:
+    """Problems to measure, in an order of which any prefix is a good spread.
+
+    Families take turns according to their weights; within one, every layer comes once before any comes again, each
+    time under another batch and sparsity. The same arguments always give the same problems.
+
+    Parameters
+    ----------
+    budget : {"quick", "standard", "full"}
+        Decides how large problems may be.
+    threads : int
+        Most problems use this many, some one.
+    """
+    generator = np.random.default_rng(0)
+    queue: list[tuple[float, Problem]] = []
+    for family in FAMILIES:
+        for index, problem in enumerate(_of_family(family, budget, threads, generator)):
+            queue.append(((index + 0.5) / family.weight, problem))
+    return tuple(problem for _, problem in sorted(queue, key=lambda entry: entry[0]))
+
+
+def _of_family(family: Family, budget: Budget, threads: int, generator: np.random.Generator) -> Iterator[Problem]:
+    layers = CONV_LAYERS if family.op == "conv2d" else LINEAR_LAYERS
+    choices = [_choices(layer, family, budget, threads, generator) for layer in layers]
+    for turn in range(max(map(len, choices))):
+        for index in generator.permutation(len(choices)):
+            if turn < len(choices[index]):
+                yield choices[index][turn]
+
+
+def _choices(
+    layer: Layer, family: Family, budget: Budget, threads: int, generator: np.random.Generator
+) -> list[Problem]:
+    """The batches and sparsities of one layer that fit the budget, shuffled, cheap ones rather first."""
+    problems = []
+    for batch in BATCHES:
+        for sparsity in family.sparsities:
+            on_threads = 1 if generator.integers(ONE_THREAD_EVERY) == 0 else threads
+            problem = _problem(layer, family, batch, sparsity, on_threads)
+            fits = problem.flop_dense_equiv <= MOST_FLOP[budget] * on_threads
+            if fits and problem.weight_count <= MOST_WEIGHTS[budget]:
+                problems.append(problem)
+    keys = [generator.random() * problem.flop_dense_equiv**CHEAP_FIRST for problem in problems]
+    return [problems[index] for index in np.argsort(keys)]
+
+
+def _problem(layer: Layer, family: Family, batch: int, sparsity: float, threads: int) -> Problem:
+    return Problem(
+        op=layer.op,
+        n=batch,
+        c_in=layer.c_in,
+        c_out=layer.c_out,
+        h_in=layer.size,
+        w_in=layer.size,
+        kernel=(layer.kernel, layer.kernel),
+        stride=(layer.stride, layer.stride),
+        padding=(layer.padding, layer.padding),
+        groups=layer.groups,
+        dtype=family.dtype,
+        pattern=family.pattern,
+        sparsity=sparsity,
+        threads=threads,
+    )

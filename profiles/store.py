@@ -1,0 +1,35 @@
+"""Machine profiles on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..kernels.documents import read_document, write_document
+from .plausible import require_plausible
+from .schema import MachineProfile
+
+KIND = "machine profile"
+
+
+def save_profile(path: Path, profile: MachineProfile) -> None:
+    """Write a profile as JSON, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    write_document(path, profile)
+
+
+def load_profile(path: Path) -> MachineProfile:
+    """Read a profile and check that its numbers can be those of a real machine.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated, of another kind, of a newer schema version, or holds absurd numbers.
+    """
+    profile = read_document(path, MachineProfile, kind=KIND)
+    require_plausible(profile, str(path))
+    return profile

@@ -1,0 +1,66 @@
+"""How the plan was found and how the network was trained to it."""
+
+from __future__ import annotations
+
+from ..planner.schema import Plan
+from ..trainer.schema import TrainingHistory
+from .facts import Fact, facts
+from .format import duration, percent, points, ratio, seconds, seconds_with_range, significant
+
+_SENSITIVITY = {
+    "calibration": "measured on calibration data, one layer at a time",
+    "magnitude": "estimated from the size of the weights, without data",
+}
+
+
+def solution_facts(plan: Plan) -> tuple[Fact, ...]:
+    """What the solver says of the plan, and what the plan adds up to."""
+    solver, totals = plan.solver, plan.totals
+    unit = _objective_unit(plan)
+    return facts(
+        ("status", solver.status.replace("_", " ")),
+        ("message", solver.message),
+        ("objective", _number(solver.objective, unit)),
+        ("bound", _number(solver.bound, unit)),
+        ("gap", "none given" if solver.gap_frac is None else percent(solver.gap_frac)),
+        ("time to solve", seconds(solver.time_s)),
+        ("layers, dense, predicted", seconds_with_range(totals.dense_time_s)),
+        ("layers, planned, predicted", seconds_with_range(totals.planned_time_s)),
+        ("between the layers, predicted", seconds_with_range(totals.rest_time_s)),
+        ("best reachable speedup, predicted", ratio(totals.best_reachable_speedup)),
+        ("loss increase before training, predicted", f"{significant(totals.loss_increase)} nat"),
+        ("loss increase was", _SENSITIVITY[plan.sensitivity_source]),
+    )
+
+
+def training_facts(history: TrainingHistory) -> tuple[Fact, ...]:
+    """The outcome of training and what decided it."""
+    config = history.config
+    change = history.test_accuracy_frac - history.dense_test_accuracy_frac
+    return facts(
+        (
+            "test accuracy, dense → planned",
+            f"{percent(history.dense_test_accuracy_frac)} → {percent(history.test_accuracy_frac)} ({points(change)})",
+        ),
+        ("classes", str(history.classes)),
+        ("took", duration(history.duration_s)),
+        ("epochs", f"{len(history.epochs)} of {config.epochs}"),
+        ("batch size", f"{config.batch_size} images"),
+        ("learning rate", f"{config.learning_rate:g}, cosine, {config.warmup_epochs:g} epochs of warm-up"),
+        ("momentum, weight decay", f"{config.momentum:g}, {config.weight_decay:g}"),
+        ("label smoothing", f"{config.label_smoothing:g}"),
+        ("pruning", f"over the first {percent(config.prune_frac)} of the epochs"),
+        ("group lasso", f"{config.group_lasso:g}" if config.group_lasso else "off"),
+        ("autocast", "bfloat16" if config.autocast_bfloat16 else "off"),
+        ("seed", str(config.seed)),
+    )
+
+
+def _objective_unit(plan: Plan) -> str:
+    return "s" if plan.target.max_accuracy_drop_points is not None else "nat"
+
+
+def _number(value: float | None, unit: str) -> str:
+    if value is None:
+        return "none given"
+    return seconds(value) if unit == "s" else f"{significant(value)} {unit} of loss"

@@ -1,0 +1,82 @@
+"""Swap the layers of a model for kernels, as the plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import Tensor, nn
+
+from ..kernels.errors import UnsupportedError
+from ..kernels.registry import kernel_named
+from ..kernels.spec import Machine
+from ..planner.match import check_plan_fits
+from ..planner.schema import LayerPlan, Plan
+from .fuse import absorb_relu, fuse, replace_module
+from .swapped_layer import SwappedLayer
+
+
+def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense: Collection[str] = ()) -> nn.Module:
+    """Build the network that the plan describes out of a model whose weights carry the plan's zeros.
+
+    Batch-norm is folded into the convolution before it, and a ReLU behind a swapped layer becomes part of its kernel.
+    Layers that the plan leaves dense stay torch modules, so that the host (eager or torch.compile) runs them as it
+    runs the dense network.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With the trained, masked weights; not changed.
+    keep_dense : collection of str
+        Layers to leave to torch although the plan swaps them (they lost in measurement).
+
+    Returns
+    -------
+    nn.Module
+        In evaluation mode, for inputs of exactly the plan's shape.
+
+    Raises
+    ------
+    InputError
+        If the plan is for another model.
+    UnsupportedError
+        If a kernel that the plan names cannot run on this machine; it is never silently replaced.
+    """
+    check_plan_fits(plan, model)
+    fused = fuse(model)
+    for layer in plan.layers:
+        if not is_swapped(layer) or layer.name in keep_dense:
+            continue
+        kernel = kernel_named(layer.chosen.kernel)
+        reason = kernel.why_unsupported(layer.problem, machine)
+        if reason is not None:
+            raise UnsupportedError(
+                f"layer {layer.name}: kernel {kernel.name} of the plan cannot run here: {reason}; "
+                "plan again with a profile of this machine"
+            )
+        module = fused.model.get_submodule(layer.name)
+        swapped = SwappedLayer(
+            layer.problem,
+            kernel,
+            weight=layer_weight(module),
+            bias=layer_bias(module),
+            relu=absorb_relu(fused, layer.name),
+        )
+        replace_module(fused.model, layer.name, swapped)
+    return fused.model.requires_grad_(False)
+
+
+def is_swapped(layer: LayerPlan) -> bool:
+    """Whether the plan runs the layer on a kernel of ours, not on torch's own dense layer."""
+    return layer.chosen.pattern != "dense" or layer.chosen.dtype != "float32"
+
+
+def layer_weight(module: nn.Module) -> Tensor:
+    """The weight of a Conv2d or Linear as [K, C, R, S], float32."""
+    weight = module.get_parameter("weight").detach().float()
+    return weight if weight.dim() == 4 else weight[:, :, None, None]
+
+
+def layer_bias(module: nn.Module) -> Tensor | None:
+    """The bias [K] of a layer, float32, or None."""
+    bias = getattr(module, "bias", None)
+    return None if bias is None else bias.detach().float()

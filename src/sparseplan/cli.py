@@ -1,0 +1,270 @@
+"""The command line: reads options, calls the function of the same name, prints its result.
+
+Wrong input ends with one line on standard error and exit code 2. With ``--json`` standard output carries JSON alone;
+progress always goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from .kernels.errors import InputError, SparseplanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXIT_INPUT = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argument errors in one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_INPUT, f"{self.prog}: error: {message}; see '{self.prog} --help'\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], str] = options.handler
+    try:
+        text = command(options)
+    except SparseplanError as error:
+        return _fail(options.command, str(error))
+    except KeyboardInterrupt:
+        return _fail(options.command, "interrupted; files that were complete before are untouched")
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(prog="sparseplan", description="Is pruning worth it on this machine? Plan it, train it, prove it.")
+    parser.add_argument("--version", action="version", version=f"sparseplan {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    profile = _add(commands, "profile", _profile, "measure this machine and write its profile")
+    profile.add_argument("--out", type=Path, default=Path("profile.json"), help="profile to write (profile.json)")
+    profile.add_argument(
+        "--budget", choices=("quick", "standard", "full"), default="standard", help="60 s, 5 or 30 min"
+    )
+    profile.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    profile.add_argument("--threads", type=int, help="threads of the kernels (all usable cores)")
+
+    measure = _add(commands, "measure", _measure, "time kernels on given problems")
+    measure.add_argument("problems", type=Path, metavar="PROBLEMS.jsonl")
+    measure.add_argument("--out", type=Path, required=True, help="records to write, one JSON object a line")
+    measure.add_argument("--kernel", default="auto", metavar="auto|all|NAME")
+    measure.add_argument("--threads", type=int, help="instead of the thread count of each problem")
+
+    predict = _add(commands, "predict", _predict, "what the model of a machine says of given problems")
+    predict.add_argument("problems", type=Path, metavar="PROBLEMS.jsonl")
+    predict.add_argument("--profile", type=Path, required=True)
+    predict.add_argument("--out", type=Path, required=True, help="records to write, one JSON object a line")
+    predict.add_argument("--kernel", default="auto", metavar="auto|all|NAME")
+
+    plan = _add(commands, "plan", _plan, "decide what sparsity each layer of a model gets")
+    _add_model(plan)
+    plan.add_argument("--input", type=_shape, required=True, metavar="N,C,H,W", help="shape of one batch")
+    plan.add_argument("--profile", type=Path, required=True)
+    plan.add_argument("--data", metavar="SPEC", help="data that calibrates the loss of each choice")
+    target = plan.add_mutually_exclusive_group(required=True)
+    target.add_argument("--target-speedup", type=float, metavar="X", help="against the best dense network")
+    target.add_argument("--target-latency-ms", type=float, metavar="T", help="of one batch")
+    target.add_argument("--max-accuracy-drop", type=float, metavar="POINTS", help="before any training")
+    plan.add_argument("--dtype", choices=("float32", "bfloat16", "any"), default="float32")
+    plan.add_argument("--patterns", metavar="LIST", help="comma-separated, e.g. unstructured,filter+shape")
+    plan.add_argument("--out", type=Path, required=True, help="plan to write")
+
+    explain = _add(commands, "explain", _explain, "why a layer got what it got, and what would change it")
+    explain.add_argument("plan", type=Path, metavar="PLAN.json")
+    explain.add_argument("layer", nargs="?", metavar="LAYER")
+
+    train = _add(commands, "train", _train, "train a model to a plan")
+    train.add_argument("--plan", type=Path, required=True)
+    _add_model(train)
+    train.add_argument("--data", required=True, metavar="SPEC")
+    train.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder")
+    train.add_argument("--epochs", type=int, default=10, help="0 prunes without training (10)")
+    train.add_argument("--learning-rate", type=float, metavar="X", help="peak of the cosine schedule")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--resume", action="store_true", help="go on after an interruption")
+
+    bench = _add(commands, "bench", _bench, "measure a run: dense against planned, end to end")
+    bench.add_argument("run", type=Path, metavar="DIR")
+    report = _add(commands, "report", _report, "write DIR/report.html")
+    report.add_argument("run", type=Path, metavar="DIR")
+    demo = _add(commands, "demo", _demo, "all of it, on data that needs no download")
+    demo.add_argument("--run", type=Path, metavar="DIR", help="run folder to make (runs/demo-DATE-TIME)")
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[_Parser], name: str, handler: Callable[[argparse.Namespace], str], text: str
+) -> _Parser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.add_argument("--json", action="store_true", help="machine-readable result on standard output")
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="SPEC",
+        help="zoo:NAME, torchvision:NAME, timm:NAME, path/file.py:callable or package.module:callable",
+    )
+    parser.add_argument("--weights", type=Path, help="dense weights to start from (safetensors)")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a shape, allowed are whole numbers, e.g. 16,3,32,32"
+        ) from None
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+def _fail(command: str, message: str) -> int:
+    one_line = " ".join(message.split())
+    sys.stderr.write(f"sparseplan {command}: error: {one_line}\n")
+    return EXIT_INPUT
+
+
+# Each command imports what it needs when it runs, so that --help loads no torch.
+
+
+def _profile(options: argparse.Namespace) -> str:
+    from .commands.profile import profile
+    from .progress_bar import ProgressBar
+    from .render import render_profile
+
+    with ProgressBar() as bar:
+        result = profile(options.out, options.budget, device=options.device, threads=options.threads, progress=bar)
+    return result.model_dump_json() if options.json else render_profile(result, options.out)
+
+
+def _measure(options: argparse.Namespace) -> str:
+    from .commands.measure import measure
+    from .progress_bar import ProgressBar
+    from .render import render_measured
+
+    with ProgressBar() as bar:
+        records = measure(options.problems, options.out, kernel=options.kernel, threads=options.threads, progress=bar)
+    return "\n".join(record.model_dump_json() for record in records) if options.json else render_measured(records)
+
+
+def _predict(options: argparse.Namespace) -> str:
+    from .commands.predict import predict
+    from .render import render_predicted
+
+    records = predict(options.problems, options.profile, out=options.out, kernel=options.kernel)
+    return "\n".join(record.model_dump_json() for record in records) if options.json else render_predicted(records)
+
+
+def _plan(options: argparse.Namespace) -> str:
+    from .commands.plan import DEFAULT_PATTERNS, plan
+    from .planner.explain import explain
+    from .progress_bar import ProgressBar
+
+    with ProgressBar() as bar:
+        result = plan(
+            options.model,
+            options.input,
+            profile=options.profile,
+            out=options.out,
+            weights=options.weights,
+            data=options.data,
+            target_speedup=options.target_speedup,
+            target_latency_ms=options.target_latency_ms,
+            max_accuracy_drop=options.max_accuracy_drop,
+            dtype=options.dtype,
+            patterns=DEFAULT_PATTERNS if options.patterns is None else options.patterns.split(","),
+            progress=bar,
+        )
+    if result.solver.status == "infeasible":
+        raise InputError(f"{result.solver.message}; the fastest plan is in {options.out}")
+    return result.model_dump_json() if options.json else explain(result)
+
+
+def _explain(options: argparse.Namespace) -> str:
+    from .commands.explain import explain
+    from .planner.store import load_plan
+
+    text = explain(options.plan, options.layer)
+    if not options.json:
+        return text
+    plan = load_plan(options.plan)
+    layers = [layer for layer in plan.layers if options.layer in (None, layer.name)]
+    return "\n".join(layer.model_dump_json() for layer in layers)
+
+
+def _train(options: argparse.Namespace) -> str:
+    from .commands.train import train
+    from .progress_bar import ProgressBar
+    from .render import render_history
+
+    with ProgressBar() as bar:
+        history = train(
+            options.plan,
+            options.model,
+            data=options.data,
+            run=options.run,
+            weights=options.weights,
+            epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            resume=options.resume,
+            progress=bar,
+        )
+    return history.model_dump_json() if options.json else render_history(history, options.run)
+
+
+def _bench(options: argparse.Namespace) -> str:
+    from .commands.bench import bench
+    from .planner.store import load_plan
+    from .progress_bar import ProgressBar
+    from .render import render_measurements
+    from .trainer.store import RunFolder
+
+    with ProgressBar() as bar:
+        measurements = bench(options.run, progress=bar)
+    if options.json:
+        return measurements.model_dump_json()
+    return render_measurements(measurements, load_plan(RunFolder(options.run).plan))
+
+
+def _report(options: argparse.Namespace) -> str:
+    import json
+
+    from .commands.report import report
+
+    path = report(options.run)
+    return json.dumps({"report": str(path)}) if options.json else str(path)
+
+
+def _demo(options: argparse.Namespace) -> str:
+    from .commands.demo import demo
+    from .planner.store import load_plan
+    from .progress_bar import ProgressBar
+    from .render import render_measurements
+    from .trainer.store import RunFolder
+
+    with ProgressBar() as bar:
+        run, measurements = demo(options.run, progress=bar)
+    if options.json:
+        return measurements.model_dump_json()
+    folder = RunFolder(run)
+    return f"{render_measurements(measurements, load_plan(folder.plan))}\n\nReport: {folder.report}"

@@ -1,0 +1,44 @@
+"""``sparseplan predict``: what the performance model says of given problems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..kernels.cpu import detect_machine
+from ..kernels.documents import read_records, require_writable, write_records
+from ..kernels.problem import Problem
+from ..kernels.registry import REGISTRY
+from ..perfmodel.fit import fit_performance_model
+from ..perfmodel.predict_problems import predict_problems
+from ..perfmodel.schema import PredictionRecord
+from ..profiles.store import load_profile
+
+
+def predict(
+    problems: str | Path, profile: str | Path, *, out: str | Path, kernel: str = "auto"
+) -> tuple[PredictionRecord, ...]:
+    """Predict times of kernels on problems from a machine profile.
+
+    Parameters
+    ----------
+    problems : path
+        One JSON problem a line (`.jsonl`).
+    profile : path
+        Made by ``sparseplan profile``.
+    out : path
+        One JSON record a line.
+    kernel : str
+        ``auto``, ``all`` or a name, as for ``measure``.
+    """
+    source = Path(problems)
+    require_writable(Path(out))
+    records = predict_problems(
+        read_records(source, Problem, kind="problem"),
+        kernel=kernel,
+        model=fit_performance_model(load_profile(Path(profile)), REGISTRY),
+        machine=detect_machine(),
+        registry=REGISTRY,
+        folder=source.parent,
+    )
+    write_records(Path(out), records)
+    return records

@@ -1,0 +1,125 @@
+"""Results as a person reads them in a terminal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .reports.format import percent, seconds, seconds_with_range, with_prefix
+
+if TYPE_CHECKING:
+    from .kernels.problem import Problem
+    from .perfmodel.schema import PredictionRecord
+    from .planner.schema import Plan
+    from .profiles.measure_schema import MeasureRecord
+    from .profiles.schema import MachineProfile
+    from .runtime.schema import Measurements
+    from .trainer.schema import TrainingHistory
+
+_MIN_WIDTH = 100
+
+
+def render_profile(profile: MachineProfile, path: Path) -> str:
+    """Identity and ceilings of a machine, and where the profile lies."""
+    table = _table("ceiling", "value", "interval", "source")
+    for ceiling in profile.ceilings:
+        if ceiling.threads == profile.threads:
+            unit = ceiling.unit
+            shown = [
+                seconds(v) if unit == "s" else with_prefix(v, unit) for v in (ceiling.value, ceiling.low, ceiling.high)
+            ]
+            table.add_row(ceiling.name, shown[0], f"{shown[1]} to {shown[2]}", ceiling.source)
+    noisy = sum(sample.noisy for sample in profile.samples)
+    head = (
+        f"{profile.fingerprint.cpu_model}, {profile.threads} threads, {', '.join(profile.fingerprint.isa)}\n"
+        f"{len(profile.samples)} kernel timings ({noisy} noisy) in {seconds(profile.duration_s)}"
+    )
+    return f"{head}\n{_text(table)}\nProfile: {path}"
+
+
+def render_measured(records: Iterable[MeasureRecord]) -> str:
+    """One line a problem and kernel: time, useful work a second, error."""
+    table = _table("problem", "kernel", "time", "useful", "dense-equivalent", "rel. error")
+    for record in records:
+        if record.time_s is None:
+            table.add_row(describe(record.problem), "-", record.reason or "", "", "", "")
+            continue
+        rates = [
+            with_prefix(flop / record.time_s.median, "flop/s") for flop in (record.flop_useful, record.flop_dense_equiv)
+        ]
+        table.add_row(
+            describe(record.problem),
+            record.kernel,
+            seconds_with_range(record.time_s),
+            *rates,
+            f"{record.rel_error:.1e}",
+        )
+    return _text(table)
+
+
+def render_predicted(records: Iterable[PredictionRecord]) -> str:
+    """One line a problem and kernel: predicted time with its 90 % interval, and what binds it."""
+    table = _table("problem", "kernel", "predicted time (90 %)", "bound by", "note")
+    for record in records:
+        if record.time_s is None:
+            table.add_row(describe(record.problem), "-", "-", "-", record.reason or "")
+            continue
+        note = "outside the measured range" if record.extrapolated else ""
+        time_s = seconds_with_range(record.time_s)
+        table.add_row(describe(record.problem), record.kernel, time_s, record.binding_resource, note)
+    return _text(table)
+
+
+def render_history(history: TrainingHistory, run: Path) -> str:
+    """What training did to the accuracy."""
+    table = _table("", "validation accuracy", "test accuracy")
+    before = history.dense_validation_accuracy_frac
+    table.add_row("dense", "-" if before is None else percent(before), percent(history.dense_test_accuracy_frac))
+    table.add_row("planned", percent(history.validation_accuracy_frac), percent(history.test_accuracy_frac))
+    epochs = len(history.epochs)
+    return f"{_text(table)}\n{epochs} epochs in {seconds(history.duration_s)}; run folder: {run}"
+
+
+def render_measurements(measurements: Measurements, plan: Plan) -> str:
+    """Dense against planned: the table that a run is about, and the verdict."""
+    from .reports.tables import headline_table
+
+    table = _table("", "accuracy", "measured time", "predicted time", "speedup")
+    for row in headline_table(measurements, plan):
+        table.add_row(row.name, row.accuracy, row.measured_time, row.predicted_time, row.speedup)
+    return f"{_text(table)}\n{measurements.verdict}"
+
+
+def describe(problem: Problem) -> str:
+    """A problem in one short line."""
+    sparsity = "" if problem.pattern == "dense" else f" {percent(problem.sparsity)}"
+    if problem.op == "linear":
+        work = f"linear {problem.c_in}->{problem.c_out}"
+    else:
+        kernel = "x".join(map(str, problem.kernel))
+        stride = "" if problem.stride == (1, 1) else f"/{problem.stride[0]}"
+        groups = "" if problem.groups == 1 else f" g{problem.groups}"
+        work = f"conv {kernel}{stride} {problem.c_in}->{problem.c_out}{groups} {problem.h_in}x{problem.w_in}"
+    return f"{work} n{problem.n} {problem.dtype} {problem.pattern}{sparsity}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _text(table: Table) -> str:
+    console = Console(file=StringIO(), width=max(shutil.get_terminal_size().columns, _MIN_WIDTH))
+    console.print(table)
+    output = console.file
+    assert isinstance(output, StringIO)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()).strip("\n")

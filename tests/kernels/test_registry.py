@@ -1,0 +1,187 @@
+"""Every kernel of the registry on awkward shapes and weights, against the reference."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sparseplan.kernels.cpu import detect_machine
+from sparseplan.kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from sparseplan.kernels.errors import InputError
+from sparseplan.kernels.groups import magnitude_mask
+from sparseplan.kernels.pattern import parse_pattern
+from sparseplan.kernels.problem import Problem
+from sparseplan.kernels.reference import error_limit, reference, relative_error
+from sparseplan.kernels.registry import REGISTRY, kernel_named
+from sparseplan.kernels.spec import KernelSpec, Machine
+
+CONVOLUTIONS = {
+    "odd": Problem(op="conv2d", n=3, c_in=7, c_out=5, h_in=9, w_in=11, kernel=(3, 3), padding=(1, 1)),
+    "tail": Problem(op="conv2d", n=17, c_in=33, c_out=19, h_in=5, w_in=6, kernel=(3, 3), padding=(1, 1)),
+    "full_blocks": Problem(op="conv2d", n=16, c_in=32, c_out=48, h_in=8, w_in=8, kernel=(3, 3), padding=(1, 1)),
+    "one_image": Problem(op="conv2d", n=1, c_in=16, c_out=16, h_in=21, w_in=20, kernel=(5, 5), padding=(2, 2)),
+    "pointwise": Problem(op="conv2d", n=4, c_in=24, c_out=18, h_in=7, w_in=5),
+    "pointwise_strided": Problem(op="conv2d", n=2, c_in=9, c_out=16, h_in=7, w_in=8, stride=(2, 2)),
+    "strided": Problem(op="conv2d", n=2, c_in=8, c_out=20, h_in=13, w_in=14, kernel=(3, 3), stride=(2, 3)),
+    "dilated": Problem(op="conv2d", n=2, c_in=5, c_out=8, h_in=11, w_in=12, kernel=(3, 3), dilation=(2, 3)),
+    "grouped": Problem(op="conv2d", n=2, c_in=12, c_out=8, h_in=6, w_in=6, kernel=(3, 3), padding=(1, 1), groups=4),
+    "depthwise": Problem(op="conv2d", n=2, c_in=18, c_out=18, h_in=8, w_in=9, kernel=(3, 3), padding=(1, 1), groups=18),
+    "rectangular": Problem(
+        op="conv2d", n=2, c_in=6, c_out=9, h_in=4, w_in=15, kernel=(1, 5), stride=(1, 2), padding=(0, 2)
+    ),
+    "wide_padding": Problem(op="conv2d", n=1, c_in=3, c_out=4, h_in=3, w_in=2, kernel=(4, 2), padding=(3, 2)),
+    "one_pixel": Problem(op="conv2d", n=5, c_in=10, c_out=6, h_in=3, w_in=3, kernel=(3, 3)),
+    "one_of_all": Problem(op="conv2d", n=1, c_in=1, c_out=1, h_in=1, w_in=1),
+}
+LINEARS = {
+    "odd": Problem(op="linear", n=3, c_in=37, c_out=21),
+    "tail": Problem(op="linear", n=17, c_in=65, c_out=33),
+    "full_blocks": Problem(op="linear", n=16, c_in=64, c_out=128),
+    "one_sample": Problem(op="linear", n=1, c_in=1500, c_out=10),
+    "one_output": Problem(op="linear", n=4, c_in=19, c_out=1),
+    "one_of_all": Problem(op="linear", n=1, c_in=1, c_out=1),
+}
+EXAMPLE_OF_KIND = {"block": "block:4x2", "n:m": "2:4"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_memory_holds_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that a kernel forgets to write stays NaN."""
+    for home, name in ((torch, "empty"), (Tensor, "new_empty")):
+        monkeypatch.setattr(home, name, _filled_with_nan(getattr(home, name)))
+
+
+@pytest.fixture(autouse=True)
+def _torch_threads_are_restored() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def _filled_with_nan(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def allocate_nan(*arguments: Any, **options: Any) -> Tensor:
+        fresh = allocate(*arguments, **options)
+        return fresh.fill_(math.nan) if fresh.is_floating_point() else fresh
+
+    return allocate_nan
+
+
+def _cases() -> Iterator[object]:
+    for kernel in REGISTRY:
+        shapes = CONVOLUTIONS if kernel.op == "conv2d" else LINEARS
+        for name, problem in shapes.items():
+            yield pytest.param(kernel, problem, id=f"{kernel.name}-{name}")
+        # Threads that share the work unevenly; on the shape whose sizes divide by nothing.
+        yield pytest.param(kernel, replace(shapes["tail"], threads=3), id=f"{kernel.name}-tail-threads")
+
+
+def _under(problem: Problem, kernel: KernelSpec, pattern: str) -> Problem:
+    sized = problem.with_sparsity(pattern, 0.0 if pattern == "dense" else 0.6)
+    return replace(sized, dtype=kernel.dtype)
+
+
+def _weights(problem: Problem, generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights with the zeros of the pattern, and with zeros that have nothing to do with it."""
+    dense = torch.randn(problem.weight_shape, generator=generator)
+    dense[dense == 0] = 1.0
+    single = torch.zeros_like(dense)
+    single[-1, -1, -1, -1] = 1.5
+    return {
+        "pattern": dense * magnitude_mask(dense, parse_pattern(problem.pattern), problem.sparsity),
+        "scattered": dense * (torch.rand(problem.weight_shape, generator=generator) < 0.2),
+        "all_dense": dense,
+        "all_zero": torch.zeros_like(dense),
+        "single": single,
+    }
+
+
+@pytest.mark.parametrize(("kernel", "problem"), tuple(_cases()))
+def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
+    machine = detect_machine()
+    torch.set_num_threads(problem.threads)
+    generator = torch.Generator().manual_seed(1)
+    dtype = TORCH_DTYPES[kernel.dtype]
+    reasons = []
+    for kind in kernel.patterns:
+        sized = _under(problem, kernel, EXAMPLE_OF_KIND.get(kind, kind))
+        if reason := kernel.why_unsupported(sized, machine):
+            reasons.append(reason)
+            continue
+        x = torch.randn(sized.input_shape, generator=generator).to(dtype)
+        if kernel.op == "conv2d":
+            x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
+        bias = torch.randn(sized.c_out, generator=generator).to(dtype).float()
+        for name, raw in _weights(sized, generator).items():
+            weight = raw.to(dtype).float()
+            for some_bias, relu in ((bias, True), (None, False)):
+                before = (weight.clone(), x.clone())
+                with torch.inference_mode():
+                    packed = kernel.pack(sized, weight, some_bias, relu)
+                    y, again = kernel.run(packed, x), kernel.run(packed, x)
+                where = f"{kind}, weight {name}, relu {relu}"
+                assert y.shape == sized.output_shape, where
+                assert y.dtype == dtype, where
+                if kernel.op == "conv2d":
+                    assert y.is_contiguous(memory_format=MEMORY_FORMATS[kernel.layout]), where
+                expected = reference(sized, weight, some_bias, relu, x)
+                assert relative_error(y, expected) <= error_limit(sized), where
+                assert torch.equal(y, again), f"{where}: the second run differs"
+                assert torch.equal(weight, before[0]), f"{where}: the weight was changed"
+                assert torch.equal(x, before[1]), f"{where}: the input was changed"
+    if len(reasons) == len(kernel.patterns):
+        pytest.skip(reasons[0])
+
+
+@pytest.mark.parametrize("kernel", REGISTRY, ids=lambda kernel: kernel.name)
+def test_cost_counts_work(kernel: KernelSpec) -> None:
+    """At least the useful work and the compulsory bytes, and no more flop where the pattern is sparser."""
+    problem = CONVOLUTIONS["full_blocks"] if kernel.op == "conv2d" else LINEARS["full_blocks"]
+    for kind in kernel.patterns:
+        sized = _under(problem, kernel, EXAMPLE_OF_KIND.get(kind, kind))
+        cost = kernel.cost(sized)
+        assert sized.flop_useful * 0.9 <= cost.flop
+        assert cost.bytes_streamed > 0
+        assert cost.bytes_moved >= sized.input_bytes + sized.output_bytes
+        assert cost.tasks >= 1
+        assert cost.unit == ("fma_f32" if kernel.dtype == "float32" else "dot_bf16")
+        if kind not in ("dense", "n:m"):
+            sparser = kernel.cost(sized.with_sparsity(sized.pattern, 0.9))
+            assert sparser.flop <= cost.flop
+
+
+@pytest.mark.parametrize("kernel", REGISTRY, ids=lambda kernel: kernel.name)
+def test_every_kernel_has_a_problem_it_runs(kernel: KernelSpec) -> None:
+    """Guards against a table of shapes on which a kernel is always skipped."""
+    here = detect_machine()
+    machine = Machine(isa=(*here.isa, kernel.isa, "avx512"), torch_ops=here.torch_ops)
+    shapes = CONVOLUTIONS if kernel.op == "conv2d" else LINEARS
+    kinds = [EXAMPLE_OF_KIND.get(kind, kind) for kind in kernel.patterns]
+    if kernel.name.endswith("onednn") and not machine.torch_ops:
+        pytest.skip("this torch has no oneDNN")
+    assert any(
+        kernel.why_unsupported(_under(problem, kernel, kind), machine) is None
+        for problem in shapes.values()
+        for kind in kinds
+    )
+
+
+def test_names_are_unique_and_say_what_they_are() -> None:
+    names = [kernel.name for kernel in REGISTRY]
+    assert len(set(names)) == len(names)
+    for kernel in REGISTRY:
+        assert kernel.name.startswith(f"{kernel.op}_")
+        assert ("_f32_" if kernel.dtype == "float32" else "_bf16_") in kernel.name
+
+
+def test_kernel_named() -> None:
+    assert kernel_named("linear_dense_f32_nchw__torch").op == "linear"
+    with pytest.raises(
+        InputError, match=r"no kernel is named 'linear_dense_f32'; close names: .*linear_dense_f32_nchw"
+    ):
+        kernel_named("linear_dense_f32")
+    with pytest.raises(InputError, match="close names: "):
+        kernel_named("?")

@@ -1,0 +1,136 @@
+"""The solver against brute force over every assignment."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparseplan.kernels.errors import InputError
+from sparseplan.planner.solve import GAP_FRAC, TOLERANCE_FRAC, Knapsack, fastest, solve_knapsack
+
+LAYER_SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
+
+
+def build(sizes: list[int], seed: int, sources: int = 3) -> Knapsack:
+    random = np.random.default_rng(seed)
+    count = sum(sizes)
+    return Knapsack(
+        layer=np.repeat(np.arange(len(sizes)), sizes),
+        source=random.integers(0, sources, count),
+        median_s=random.uniform(1e-5, 1e-3, count),
+        spread_s=random.uniform(0.0, 5e-4, count),
+        loss=random.choice([0.0, 1e-6, 1.0], count) * random.uniform(0.0, 2.0, count),
+        fixed_s=float(random.uniform(0.0, 1e-3)),
+        base_spread_s=random.uniform(-1e-4, 3e-4, sources),
+    )
+
+
+def assignments(knapsack: Knapsack) -> list[np.ndarray]:
+    layers = range(int(knapsack.layer.max()) + 1)
+    return [np.array(each) for each in itertools.product(*(np.flatnonzero(knapsack.layer == layer) for layer in layers))]
+
+
+def upper_s(knapsack: Knapsack, chosen: np.ndarray) -> float:
+    """The rule of the module, by loops."""
+    spread = [-base for base in knapsack.base_spread_s]
+    total = knapsack.fixed_s
+    for option in chosen:
+        total += knapsack.median_s[option]
+        spread[knapsack.source[option]] += knapsack.spread_s[option]
+    return float(total + sum(value**2 for value in spread) ** 0.5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(sizes=LAYER_SIZES, seed=st.integers(0, 2**31), tightness=st.floats(0.0, 1.2))
+def test_least_loss_equals_brute_force(sizes: list[int], seed: int, tightness: float) -> None:
+    knapsack = build(sizes, seed)
+    uppers = [upper_s(knapsack, chosen) for chosen in assignments(knapsack)]
+    budget_s = min(uppers) + tightness * (max(uppers) - min(uppers)) - 1e-8
+    solution = solve_knapsack(knapsack, budget_s=budget_s)
+    surely = [
+        float(knapsack.loss[chosen].sum())
+        for chosen, upper in zip(assignments(knapsack), uppers, strict=True)
+        if upper <= budget_s
+    ]
+    if solution.chosen is None:
+        assert not surely
+        assert solution.status == "infeasible"
+        return
+    assert upper_s(knapsack, np.array(solution.chosen)) <= budget_s * (1.0 + 2.0 * TOLERANCE_FRAC)
+    assert solution.objective is not None
+    assert solution.bound is not None
+    assert solution.objective <= min(surely, default=np.inf) * (1.0 + 2.0 * GAP_FRAC) + 1e-6 * knapsack.loss.max()
+    assert solution.bound <= solution.objective
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=LAYER_SIZES, seed=st.integers(0, 2**31))
+def test_fastest_equals_brute_force(sizes: list[int], seed: int) -> None:
+    knapsack = build(sizes, seed)
+    solution = fastest(knapsack)
+    assert solution.status == "optimal"
+    assert solution.upper_s == pytest.approx(
+        min(upper_s(knapsack, chosen) for chosen in assignments(knapsack)), rel=2.0 * GAP_FRAC
+    )
+
+
+def test_shared_errors_add_and_independent_ones_do_not() -> None:
+    def knapsack(second_source: int) -> Knapsack:
+        return Knapsack(
+            layer=np.array([0, 1]),
+            source=np.array([0, second_source]),
+            median_s=np.array([1.0, 1.0]),
+            spread_s=np.array([0.3, 0.4]),
+            loss=np.zeros(2),
+            fixed_s=0.0,
+            base_spread_s=np.zeros(2),
+        )
+
+    assert knapsack(0).upper_s(np.array([0, 1])) == pytest.approx(2.7)
+    assert knapsack(1).upper_s(np.array([0, 1])) == pytest.approx(2.5)
+
+
+def test_large_network_is_solved_to_its_gap_quickly() -> None:
+    knapsack = build([30] * 57, seed=3, sources=12)
+    quickest = fastest(knapsack)
+    assert quickest.upper_s is not None
+    solution = solve_knapsack(knapsack, budget_s=2.0 * quickest.upper_s)
+    assert solution.status == "optimal"
+    assert solution.gap_frac is not None
+    assert solution.gap_frac <= 1.1 * GAP_FRAC
+    assert solution.duration_s < 20.0
+
+
+def test_time_limit_still_answers_within_the_budget() -> None:
+    knapsack = build([30] * 57, seed=4, sources=12)
+    budget_s = 1.5 * knapsack.upper_s(np.array(fastest(knapsack).chosen))
+    solution = solve_knapsack(knapsack, budget_s=budget_s, time_limit_s=0.0)
+    assert solution.status == "time_limit"
+    assert solution.chosen is not None
+    assert knapsack.upper_s(np.array(solution.chosen)) <= budget_s
+
+
+def test_a_layer_without_options_and_bad_numbers_are_refused() -> None:
+    good = build([2, 2], seed=0)
+    with pytest.raises(InputError, match="at least one option"):
+        Knapsack(
+            layer=np.array([0, 2]),
+            source=good.source[:2],
+            median_s=good.median_s[:2],
+            spread_s=good.spread_s[:2],
+            loss=good.loss[:2],
+            fixed_s=0.0,
+            base_spread_s=good.base_spread_s,
+        )
+    with pytest.raises(InputError, match="finite"):
+        Knapsack(
+            layer=good.layer,
+            source=good.source,
+            median_s=good.median_s,
+            spread_s=good.spread_s,
+            loss=np.array([0.0, np.nan, 0.0, 0.0]),
+            fixed_s=0.0,
+            base_spread_s=good.base_spread_s,
+        )

@@ -1,0 +1,78 @@
+"""What the trainer takes from a plan: which layer gets which pattern, at which sparsity."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..kernels.errors import InputError
+from ..kernels.pattern import Pattern, parse_pattern
+from ..planner.schema import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSparsity:
+    """The zeros of one layer: `sparsity` is the share of its weights that the pattern's groups take away."""
+
+    name: str
+    """Dotted module name."""
+    pattern: Pattern
+    sparsity: float
+
+
+Assignment = tuple[LayerSparsity, ...]
+
+
+def assignment_of(plan: Plan) -> Assignment:
+    """The sparse layers of a plan, in its order; layers that stay dense are left out."""
+    chosen = ((layer.name, parse_pattern(layer.chosen.pattern), layer.chosen.sparsity) for layer in plan.layers)
+    return tuple(
+        LayerSparsity(name=name, pattern=pattern, sparsity=sparsity)
+        for name, pattern, sparsity in chosen
+        if not pattern.is_dense
+    )
+
+
+def assignment_sha256(assignment: Assignment) -> str:
+    """Fingerprint of an assignment: equal exactly when layers, patterns and sparsities are."""
+    lines = (f"{layer.name}\t{layer.pattern}\t{layer.sparsity!r}\n" for layer in assignment)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def weight_view(module: nn.Module) -> Tensor:
+    """Weight of a layer as [K, C, R, S], sharing memory with it; a linear weight is [K, C, 1, 1].
+
+    Raises
+    ------
+    InputError
+        If the module is neither a Conv2d nor a Linear.
+    """
+    if isinstance(module, nn.Conv2d):
+        return module.weight
+    if isinstance(module, nn.Linear):
+        return module.weight[:, :, None, None]
+    raise InputError(f"a {type(module).__name__} has no weight [K, C, R, S]; allowed are Conv2d and Linear")
+
+
+def planned_module(model: nn.Module, layer: LayerSparsity) -> nn.Conv2d | nn.Linear:
+    """The module that a layer of the assignment names.
+
+    Raises
+    ------
+    InputError
+        If the model has no such module, or it is neither a Conv2d nor a Linear.
+    """
+    try:
+        module = model.get_submodule(layer.name)
+    except AttributeError:
+        raise InputError(
+            f"the plan names layer {layer.name!r}, which {type(model).__name__} does not have; "
+            "give the model that the plan was made for"
+        ) from None
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        raise InputError(
+            f"the plan prunes layer {layer.name!r}, which is a {type(module).__name__}; only Conv2d and Linear can be"
+        )
+    return module

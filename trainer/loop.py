@@ -1,0 +1,199 @@
+"""Training to a plan: prune gradually, fine-tune under fixed masks, keep the best, survive interruptions."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..kernels.errors import InputError
+from ..kernels.progress import Progress, silent
+from .assignment import Assignment, assignment_sha256
+from .batch_norm import reestimate_batch_norm
+from .data import DataSplits
+from .errors import Interrupted
+from .evaluate import evaluate
+from .learner import Learner
+from .schema import CheckpointState, DenseStart, EpochRecord, TrainConfig, TrainingHistory
+from .store import RunFolder, load_weights, refuse_non_finite, save_weights
+
+
+def train(
+    model: nn.Module,
+    data: DataSplits,
+    assignment: Assignment,
+    *,
+    config: TrainConfig,
+    run_dir: Path,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> TrainingHistory:
+    """Train a model until it carries the zeros of an assignment; it ends with the weights of the best epoch.
+
+    The first `config.prune_frac` of the epochs prune gradually, with the group lasso on structured patterns; the rest
+    fine-tune with fixed masks. Without an assignment all epochs train the dense model. With 0 epochs the masks are
+    applied once and the batch-norm statistics are measured anew. The best epoch of fine-tuning is chosen on the
+    validation split; the test split serves the final figure, and once the dense start's.
+
+    Data order, augmentation and dropout follow from (seed, epoch), so that a resumed run ends with the very weights of
+    one that was never interrupted (same machine, same thread count).
+
+    Parameters
+    ----------
+    model : nn.Module
+        With the dense weights to start from; changed in place.
+    run_dir : Path
+        Run folder; takes weights, a checkpoint after every epoch, and the history.
+    resume : bool
+        Go on from the last checkpoint, which must be of the same model, data, assignment and configuration.
+
+    Raises
+    ------
+    InputError
+        If the model does not fit the assignment or the data, has weights that are not finite, or the loss diverges; if
+        the folder cannot be written, holds training already, or with `resume` none or another one.
+    UnsupportedError
+        If a pattern is not one of weights (SAS).
+    Interrupted
+        On a keyboard interrupt; the last checkpoint is whole.
+    """
+    folder = RunFolder(run_dir)
+    refuse_non_finite(model.state_dict(), source=f"model {type(model).__name__}")
+    learner = Learner(model, data, assignment=assignment, config=config)
+    fresh = CheckpointState(
+        epoch=0,
+        config=config,
+        data=data.name,
+        train_images=len(data.train),
+        assignment_sha256=assignment_sha256(assignment),
+        dense=None,
+        epochs=(),
+        duration_s=0.0,
+    )
+    state = _resume(folder, learner, fresh) if resume else _begin(folder, learner, fresh)
+    try:
+        dense = state.dense or _evaluate_dense(learner, progress=progress)
+        state = state.model_copy(update={"dense": dense})
+        while state.epoch < config.epochs:
+            state = _advance(folder, learner, state, progress=progress)
+        return _finish(folder, learner, state, dense=dense)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"training interrupted after epoch {state.epoch} of {config.epochs}; "
+            f"its checkpoint is in {folder.checkpoints}; run the same command with --resume to go on"
+        ) from None
+    finally:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _begin(folder: RunFolder, learner: Learner, fresh: CheckpointState) -> CheckpointState:
+    if folder.last_checkpoint.exists() or folder.history.exists():
+        raise InputError(
+            f"run folder {folder.path} holds a training run already; give --resume to go on with it, "
+            "or name another folder"
+        )
+    folder.make()
+    save_weights(learner.model, folder.dense_weights)
+    folder.save_checkpoint(learner.checkpoint(fresh))
+    return fresh
+
+
+def _resume(folder: RunFolder, learner: Learner, fresh: CheckpointState) -> CheckpointState:
+    checkpoint = folder.load_checkpoint()
+    saved = checkpoint.state
+    if saved.assignment_sha256 != fresh.assignment_sha256:
+        raise InputError(
+            f"the checkpoint in {folder.path} is of another plan; resume with the plan it was started with, "
+            "or start in another folder"
+        )
+    wanted = {**fresh.config.model_dump(), "data": fresh.data, "train_images": fresh.train_images}
+    for name, seen in {**saved.config.model_dump(), "data": saved.data, "train_images": saved.train_images}.items():
+        if seen != wanted[name]:
+            raise InputError(
+                f"the checkpoint in {folder.path} was made with {name} = {seen!r}, not {wanted[name]!r}; "
+                "resume with the same options or start in another folder"
+            )
+    learner.restore(checkpoint, source=f"checkpoint {folder.last_checkpoint}")
+    return saved
+
+
+def _evaluate_dense(learner: Learner, *, progress: Progress) -> DenseStart:
+    stage = "evaluating the dense start"
+    model, data, batch_size = learner.model, learner.data, learner.config.batch_size
+    progress(stage, 0, 2)
+    validation = evaluate(model, data, data.validation, batch_size=batch_size)
+    progress(stage, 1, 2)
+    test = evaluate(model, data, data.test, batch_size=batch_size)
+    progress(stage, 2, 2)
+    return DenseStart(validation_accuracy_frac=validation.accuracy_frac, test_accuracy_frac=test.accuracy_frac)
+
+
+def _advance(folder: RunFolder, learner: Learner, state: CheckpointState, *, progress: Progress) -> CheckpointState:
+    """Train for one epoch and leave a checkpoint of it."""
+    started = time.perf_counter()
+    epoch, data, config = state.epoch + 1, learner.data, learner.config
+    stage = f"training epoch {epoch} of {config.epochs}"
+    outcome = learner.run_epoch(epoch, report=lambda done, total: progress(stage, done, total))
+    validation = evaluate(learner.model, data, data.validation, batch_size=config.batch_size)
+    if not math.isfinite(validation.loss):
+        raise InputError(
+            f"training diverged: the validation loss is {validation.loss} after epoch {epoch}; the checkpoint of the "
+            f"epoch before is kept; start a new run with a learning rate below {config.learning_rate:g}"
+        )
+    duration_s = time.perf_counter() - started
+    record = EpochRecord(
+        epoch=epoch,
+        phase=learner.phase(epoch),
+        learning_rate=outcome.learning_rate,
+        train_loss=outcome.loss,
+        validation_loss=validation.loss,
+        validation_accuracy_frac=validation.accuracy_frac,
+        sparsity={layer.target.name: layer.zero_frac for layer in learner.layers},
+        duration_s=duration_s,
+    )
+    records = (*state.epochs, record)
+    state = state.model_copy(
+        update={"epoch": epoch, "epochs": records, "duration_s": state.duration_s + duration_s},
+    )
+    if best_epoch(records) == epoch:
+        save_weights(learner.model, folder.best_weights)
+    folder.save_checkpoint(learner.checkpoint(state))
+    folder.save_records(records)
+    return state
+
+
+def best_epoch(records: Sequence[EpochRecord]) -> int | None:
+    """Epoch of the highest validation accuracy after the pruning phase; of equals the one of the lowest loss."""
+    tuned = [record for record in records if record.phase != "prune"]
+    if not tuned:
+        return None
+    return max(tuned, key=lambda record: (record.validation_accuracy_frac, -record.validation_loss)).epoch
+
+
+def _finish(folder: RunFolder, learner: Learner, state: CheckpointState, *, dense: DenseStart) -> TrainingHistory:
+    started = time.perf_counter()
+    model, data, config = learner.model, learner.data, learner.config
+    if state.epoch > 0:
+        load_weights(model, folder.best_weights)
+    elif learner.layers:
+        learner.mask_now()
+        reestimate_batch_norm(model, data, batch_size=config.batch_size, seed=config.seed)
+    validation = evaluate(model, data, data.validation, batch_size=config.batch_size)
+    test = evaluate(model, data, data.test, batch_size=config.batch_size)
+    save_weights(model, folder.planned_weights)
+    history = TrainingHistory(
+        config=config,
+        epochs=state.epochs,
+        dense_validation_accuracy_frac=dense.validation_accuracy_frac,
+        dense_test_accuracy_frac=dense.test_accuracy_frac,
+        validation_accuracy_frac=validation.accuracy_frac,
+        test_accuracy_frac=test.accuracy_frac,
+        classes=len(data.classes),
+        duration_s=state.duration_s + time.perf_counter() - started,
+    )
+    folder.save_history(history)
+    return history

@@ -1,0 +1,112 @@
+"""Masks of the planned layers: made from the weights' magnitudes, and held.
+
+Gradual magnitude pruning (Zhu and Gupta, 2017): in the pruning phase the masks are made anew from the present weights
+every few steps, for the sparsity that the schedule has reached; in fine-tuning they are fixed. A masked weight is held
+at zero from then on: its gradient is multiplied by the mask at every step and its momentum is cleared, so weight decay
+and momentum leave it exactly zero. There is no dense shadow copy and no regrowth, which keeps batch-norm sane too:
+behind a filter of zeros its gradient is amplified by 1/sqrt(eps), about 300 times.
+
+N:M patterns dictate their sparsity and are applied in full at the first update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.groups import magnitude_mask
+from .assignment import Assignment, LayerSparsity, planned_module, weight_view
+from .group_lasso import shrink_doomed_groups, structured_parts
+from .schedule import cubic_sparsity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedLayer:
+    """A planned layer of a model; `mask` is changed in place."""
+
+    target: LayerSparsity
+    module: nn.Conv2d | nn.Linear
+    mask: Tensor
+    """Of the weight's own shape, dtype and memory order: 1 where a weight is free, 0 where it is held at zero."""
+
+    @property
+    def weight(self) -> Tensor:
+        return self.module.weight
+
+    @property
+    def zero_frac(self) -> float:
+        """Share of the weights that are exactly zero."""
+        return float((self.weight.detach() == 0).double().mean())
+
+
+MaskedLayers = Sequence[MaskedLayer]
+
+
+def masked_layers(model: nn.Module, assignment: Assignment) -> tuple[MaskedLayer, ...]:
+    """The planned layers of a model, all weights still free.
+
+    Raises
+    ------
+    InputError
+        If the model lacks a planned layer, or it is neither a Conv2d nor a Linear.
+    UnsupportedError
+        If a pattern is not one of weights (SAS).
+    """
+    layers = []
+    for target in assignment:
+        module = planned_module(model, target)
+        # A pattern or sparsity that cannot be masked fails here and not after an epoch.
+        magnitude_mask(weight_view(module).detach()[:1], target.pattern, target.sparsity)
+        layers.append(MaskedLayer(target=target, module=module, mask=torch.ones_like(module.weight.detach())))
+    return tuple(layers)
+
+
+@torch.no_grad()
+def update_masks(layers: MaskedLayers, *, done_frac: float, lasso: float = 0.0) -> None:
+    """Shrink, then mask: take the weights to the sparsity that a share of the pruning phase calls for.
+
+    Parameters
+    ----------
+    done_frac : float
+        Share of the pruning phase that is over; at 1 the masks are exactly those of the plan.
+    lasso : float
+        Group-lasso strength times learning rate, summed over the steps since the last update.
+    """
+    for layer in layers:
+        target, weight = layer.target, weight_view(layer.module)
+        shrunk = lasso > 0 and bool(structured_parts(target.pattern))
+        if shrunk:
+            weight.copy_(shrink_doomed_groups(weight, target.pattern, sparsity=target.sparsity, strength=lasso))
+        kept = magnitude_mask(weight, target.pattern, cubic_sparsity(done_frac, final=target.sparsity))
+        if shrunk and done_frac < 1.0:
+            kept &= weight != 0
+        layer.mask.copy_(kept.reshape(layer.mask.shape))
+    apply_masks(layers)
+
+
+@torch.no_grad()
+def apply_masks(layers: MaskedLayers) -> None:
+    """Set the masked weights to zero."""
+    if layers:
+        torch._foreach_mul_([layer.weight for layer in layers], [layer.mask for layer in layers])
+
+
+@torch.no_grad()
+def hold_gradients(layers: MaskedLayers) -> None:
+    """Clear the gradients of masked weights; call between the backward pass and the optimiser's step."""
+    _multiply([(layer.weight.grad, layer.mask) for layer in layers])
+
+
+@torch.no_grad()
+def hold_momentum(layers: MaskedLayers, optimizer: torch.optim.SGD) -> None:
+    """Clear the momentum of masked weights; call after the masks have changed."""
+    _multiply([(optimizer.state[layer.weight].get("momentum_buffer"), layer.mask) for layer in layers])
+
+
+def _multiply(pairs: Sequence[tuple[Tensor | None, Tensor]]) -> None:
+    present = [(tensor, mask) for tensor, mask in pairs if tensor is not None]
+    if present:
+        torch._foreach_mul_([tensor for tensor, _ in present], [mask for _, mask in present])
