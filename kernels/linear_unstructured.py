@@ -63,9 +63,7 @@ def _why_interleaved_unsupported(problem: Problem, machine: Machine, *, isa: Ins
     )
 
 
-def _pack_sell(
-    problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, *, isa: InstructionSet
-) -> PackedSell:
+def _pack_sell(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, *, isa: InstructionSet) -> PackedSell:
     check_weights(problem, weight, bias)
     native = _native.SellSparse(
         isa=isa.name,
@@ -133,4 +131,6 @@ def _sell_spec(isa: InstructionSet) -> KernelSpec:
     )
 
 
-KERNELS: tuple[KernelSpec, ...] = tuple(spec(isa) for isa in INSTRUCTION_SETS for spec in (_interleaved_spec, _sell_spec))
+KERNELS: tuple[KernelSpec, ...] = tuple(
+    spec(isa) for isa in INSTRUCTION_SETS for spec in (_interleaved_spec, _sell_spec)
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from .spec import Machine
 
 FLOAT_BYTES = 4
 
-NATIVE_PATTERNS = ("unstructured", "block", "n:m", "filter", "channel", "shape", "filter2d", "depth")
+NATIVE_PATTERNS = ("unstructured", "block", "n:m", "filter", "channel", "shape", "filter2d")
 """Element-wise packing skips every zero, whatever put it there."""
 
 
@@ -44,7 +44,7 @@ INSTRUCTION_SETS = (
 class NativeLayer(Protocol):
     """Packed weights on the native side."""
 
-    def run(self, x: Any, y: Any, threads: int) -> None: ...
+    def run(self, x: int, x_floats: int, y: int, y_floats: int, threads: int) -> None: ...
 
 
 def check_weights(problem: Problem, weight: Tensor, bias: Tensor | None) -> None:
@@ -77,7 +77,8 @@ def run_native(problem: Problem, layer: NativeLayer, x: Tensor) -> Tensor:
     """
     _check_tensor("input", x, problem.input_shape)
     y = torch.empty(problem.output_shape)
-    layer.run(x.detach().contiguous(), y, torch.get_num_threads())
+    x = x.contiguous()
+    layer.run(x.data_ptr(), x.numel(), y.data_ptr(), y.numel(), torch.get_num_threads())
     return y
 
 
@@ -94,7 +95,7 @@ def why_native_unsupported(problem: Problem, machine: Machine, *, op: Op, isa: I
         return "pattern 'dense' leaves nothing to skip"
     foreign = [kind for kind in pattern.kinds if kind not in NATIVE_PATTERNS]
     if foreign:
-        return f"skips zero weights; pattern {problem.pattern!r} has none"
+        return f"skips zero weights in {', '.join(NATIVE_PATTERNS)}, not {', '.join(foreign)} in {problem.pattern!r}"
     return None
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
-from . import compact, dense
+from . import compact, conv2d_unstructured, dense, linear_unstructured, shape
 from .errors import InputError
 from .spec import KernelSpec
 
 REGISTRY: tuple[KernelSpec, ...] = (
     *dense.KERNELS,
     *compact.KERNELS,
+    *shape.KERNELS,
+    *conv2d_unstructured.KERNELS,
+    *linear_unstructured.KERNELS,
 )
 
 
-def kernel_named(name: str, registry: tuple[KernelSpec, ...] = REGISTRY) -> KernelSpec:
+def kernel_named(name: str, registry: Sequence[KernelSpec] = REGISTRY) -> KernelSpec:
     """The kernel of that name.
 
     Raises

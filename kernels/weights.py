@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import scipy.io
-import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -80,8 +79,9 @@ def read_weight(path: Path, problem: Problem) -> Tensor:
         )
     if content.dtype.kind not in "fiu":
         raise InputError(f"weights file {path}: holds {content.dtype}; give real numbers")
-    matrix = content.toarray() if scipy.sparse.issparse(content) else content
-    weight = torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float32)).reshape(problem.weight_shape)
+    matrix = content if isinstance(content, np.ndarray) else content.toarray()
+    with np.errstate(over="ignore"):
+        weight = torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float32)).reshape(problem.weight_shape)
     if not torch.isfinite(weight).all():
         raise InputError(f"weights file {path}: holds NaN, infinity or numbers beyond float32; give finite weights")
     return weight

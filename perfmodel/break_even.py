@@ -60,9 +60,7 @@ def useful_sparsity(model: PerformanceModel, problem: Problem, pattern: str, ker
     return float(sparsities[first]) if first < len(slope) else None
 
 
-def _curve(
-    model: PerformanceModel, problem: Problem, pattern: str, kernel: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _curve(model: PerformanceModel, problem: Problem, pattern: str, kernel: str) -> tuple[np.ndarray, np.ndarray]:
     """(sparsities, median seconds)."""
     fixed = parse_pattern(pattern).fixed_sparsity
     sparsities = GRID if fixed is None else np.array([fixed])

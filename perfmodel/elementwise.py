@@ -14,10 +14,14 @@ from .interval import UNKNOWN, LogInterval, conformal_interval
 from .limits import Floats, Limits
 
 GENERAL = ""
-"""Name of the line through all operations together, for those that were not measured."""
+"""Name of the line through all streaming operations together, for those that were not measured."""
+NOT_STREAMING = ("max_pool",)
+"""Measured operations that compare within windows and are not bound by memory: no guide to others."""
 PRIOR_LOG = np.log([2.0, 0.5])
 PRIOR_WIDTH = np.log([3.0, 3.0])
 MODEL_ERROR = 0.1
+OUTPUT_FRAC = 1 / 3
+"""Share of the moved bytes that are the output: a half where one tensor is read, a third where two are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +47,14 @@ def fit_elementwise(
     by_operation: dict[str, list[ElementwiseSample]] = defaultdict(list)
     for sample in samples:
         by_operation[sample.operation].append(sample)
-        by_operation[GENERAL].append(sample)
-    if not samples:
-        overhead_scale, efficiency = np.exp(PRIOR_LOG)
-        prior = ElementwiseModel(
-            overhead_scale=float(overhead_scale), efficiency=float(efficiency), interval=UNKNOWN, largest_bytes=0.0
-        )
-        return {GENERAL: prior}
-    return {operation: _fit_one(found, limits, threads) for operation, found in by_operation.items()}
+        if sample.operation not in NOT_STREAMING:
+            by_operation[GENERAL].append(sample)
+    lines = {operation: _fit_one(found, limits, threads) for operation, found in by_operation.items()}
+    overhead_scale, efficiency = np.exp(PRIOR_LOG).tolist()
+    unmeasured = ElementwiseModel(
+        overhead_scale=overhead_scale, efficiency=efficiency, interval=UNKNOWN, largest_bytes=0.0
+    )
+    return {GENERAL: unmeasured, **lines}
 
 
 def _fit_one(samples: Sequence[ElementwiseSample], limits: Limits, threads: int) -> ElementwiseModel:
@@ -88,4 +92,5 @@ def _terms(bytes_moved: Floats, limits: Limits, threads: int) -> tuple[Floats, F
     count = np.full(len(bytes_moved), float(threads))
     region_s = limits.parallel_region(count) if threads > 1 else 0.0
     overhead_s = np.full(len(bytes_moved), limits.torch_op_s) + region_s
-    return overhead_s, bytes_moved / limits.bandwidth(bytes_moved / threads, count)
+    memory_s = bytes_moved / limits.bandwidth(bytes_moved / threads, count)
+    return overhead_s, memory_s + limits.paging(bytes_moved * OUTPUT_FRAC)

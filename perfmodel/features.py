@@ -10,7 +10,7 @@ from ..kernels.problem import Problem
 from .limits import Floats
 
 LANES = 16
-"""float32 values in the widest vector register of present CPUs; tails beside it are what channel staircases come from."""
+"""float32 values in the widest vector register of present CPUs: tails beside it make the staircases over channels."""
 
 
 def shape_features(problems: Sequence[Problem]) -> Floats:

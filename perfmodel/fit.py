@@ -24,6 +24,9 @@ from .terms import Terms, roofline_terms
 
 FOLDS = 5
 ENOUGH_FOR_RESIDUAL = 25
+MOST_NOISE_FRAC = 0.25
+FEWEST_QUIET = 5
+"""Residuals of measurements whose median is less certain than this judge no model, unless hardly any others exist."""
 LEAST_GAIN_FRAC = 0.03
 """A residual must lower the held-out error by this share: a smaller gain may be chance."""
 
@@ -103,16 +106,17 @@ def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Lim
     )
     roofline = fit_roofline(data.terms, data.measured_s, data.noise_frac)
     plain, corrected = _held_out(data, roofline)
-    held_out, residual = plain, None
-    if len(samples) >= ENOUGH_FOR_RESIDUAL and _error(corrected) < (1.0 - LEAST_GAIN_FRAC) * _error(plain):
-        held_out = corrected
+    quiet = _quiet(data)
+    held_out, residual = plain[quiet], None
+    if len(samples) >= ENOUGH_FOR_RESIDUAL and _error(corrected[quiet]) < (1.0 - LEAST_GAIN_FRAC) * _error(held_out):
+        held_out = corrected[quiet]
         residual = fit_residual(data.features, _log_residual(data, roofline), data.noise_frac)
     model = KernelModel(
         spec=spec,
         roofline=roofline,
         residual=residual,
         interval=UNKNOWN,
-        domain=domain_of(problems, terms),
+        domain=domain_of(spec, problems, terms),
         samples=len(samples),
         held_out_error=float(np.median(np.abs(held_out))) if len(held_out) else float("nan"),
     )
@@ -131,10 +135,10 @@ def _held_out(data: _Data, start: Roofline) -> tuple[Floats, Floats]:
     Returns
     -------
     plain, corrected : array
-        [samples] without and with the residual's correction; empty where all samples are of one layer.
+        [samples] without and with the residual's correction; NaN where all samples are of one layer.
     """
-    plain: list[Floats] = []
-    corrected: list[Floats] = []
+    plain = np.full(len(data.problems), np.nan)
+    corrected = plain.copy()
     for fold in range(FOLDS):
         held = data.folds == fold
         if not held.any() or held.all():
@@ -142,15 +146,21 @@ def _held_out(data: _Data, start: Roofline) -> tuple[Floats, Floats]:
         train, test = data.rows(~held), data.rows(held)
         roofline = fit_roofline(train.terms, train.measured_s, train.noise_frac, start=start)
         residual = fit_residual(train.features, _log_residual(train, roofline), train.noise_frac)
-        plain.append(_log_residual(test, roofline))
-        corrected.append(plain[-1] - residual.predict(test.features))
-    if not plain:
-        return np.empty(0), np.empty(0)
-    return np.concatenate(plain), np.concatenate(corrected)
+        plain[held] = _log_residual(test, roofline)
+        corrected[held] = plain[held] - residual.predict(test.features)
+    return plain, corrected
+
+
+def _quiet(data: _Data) -> np.ndarray:
+    """[samples]: which held-out residuals tell of the model and not of a disturbed measurement."""
+    if len(set(data.folds.tolist())) < 2:
+        return np.zeros(len(data.folds), dtype=bool)
+    quiet = data.noise_frac <= MOST_NOISE_FRAC
+    return quiet if quiet.sum() >= FEWEST_QUIET else np.ones_like(quiet)
 
 
 def _error(log_residuals: Floats) -> float:
-    """Mean absolute, each drawn in to a factor of two: disturbed measurements must not decide."""
+    """Mean absolute, each drawn in to a factor of two: a few misfits must not decide."""
     return float(np.minimum(np.abs(log_residuals), np.log(2.0)).mean())
 
 

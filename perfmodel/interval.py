@@ -9,8 +9,8 @@ import numpy as np
 from .limits import Floats
 
 COVERAGE = 0.9
-FEW_SAMPLES = 40
-"""With fewer held-out residuals than 2 / (1 - COVERAGE) * 2 a tail quantile rests on one or two of them."""
+FEW_SAMPLES = 30
+"""With fewer held-out residuals a tail quantile rests on the largest of them alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,5 +50,5 @@ def conformal_interval(residuals: Floats) -> LogInterval:
     if rank > count:
         # Too few for this quantile: the largest residual, widened as if the tails were those of a normal law.
         margin = float(np.std(residuals)) + 0.02
-        return LogInterval(low=min(ordered[0] - margin, 0.0), high=max(ordered[-1] + margin, 0.0))
+        return LogInterval(low=min(float(ordered[0]) - margin, 0.0), high=max(float(ordered[-1]) + margin, 0.0))
     return LogInterval(low=min(float(ordered[count - rank]), 0.0), high=max(float(ordered[rank - 1]), 0.0))

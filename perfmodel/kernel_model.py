@@ -26,30 +26,34 @@ UNSEEN_KIND = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Domain:
-    """Where a kernel was measured: ranges of the shape features and of the executed share of the work."""
+    """Where a kernel was measured: ranges of the shape features and of the executed share of the work.
+
+    `patterns` is None for a dense kernel: zeros are numbers to it.
+    """
 
     low: Floats
     high: Floats
-    patterns: frozenset[str]
+    patterns: frozenset[str] | None
     threads: frozenset[int]
 
     def distance(self, problems: Sequence[Problem], terms: Terms) -> Floats:
         """[problems]: how far outside, in logarithms; 0 inside."""
         points = _coordinates(problems, terms)
         outside = np.maximum(np.maximum(self.low - points, points - self.high), 0.0).max(axis=1)
-        unseen = np.array(
-            [problem.pattern not in self.patterns or problem.threads not in self.threads for problem in problems]
-        )
+        unseen = np.array([not self._knows(problem) for problem in problems])
         return np.where(outside > EDGE, outside, 0.0) + UNSEEN_KIND * unseen
 
+    def _knows(self, problem: Problem) -> bool:
+        return problem.threads in self.threads and (self.patterns is None or problem.pattern in self.patterns)
 
-def domain_of(problems: Sequence[Problem], terms: Terms) -> Domain:
+
+def domain_of(spec: KernelSpec, problems: Sequence[Problem], terms: Terms) -> Domain:
     """Ranges that the samples of a kernel span."""
     points = _coordinates(problems, terms)
     return Domain(
         low=points.min(axis=0),
         high=points.max(axis=0),
-        patterns=frozenset(problem.pattern for problem in problems),
+        patterns=None if "dense" in spec.patterns else frozenset(problem.pattern for problem in problems),
         threads=frozenset(problem.threads for problem in problems),
     )
 

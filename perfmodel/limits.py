@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -95,7 +96,7 @@ def limits_of(profile: MachineProfile) -> Limits:
         raise InputError("the profile has no bandwidth ceiling; make the profile again")
     knots = [0.0]
     columns = [_required(profile, f"bandwidth_byte_per_s:{levels[0]}")]
-    for inner, outer in zip(levels, levels[1:], strict=False):
+    for inner, outer in itertools.pairwise(levels):
         size = _cache_bytes_per_thread(profile.fingerprint, inner, profile.threads)
         for factor, level in ((1.0 / STEP_FACTOR, inner), (STEP_FACTOR, outer)):
             knots.append(max(np.log(size * factor), knots[-1] + 1e-6))

@@ -59,8 +59,7 @@ def predict_problems(
     records: list[PredictionRecord] = []
     for index, (problem, choice) in enumerate(zip(actual, choices, strict=True)):
         if isinstance(choice, str):
-            name = None if named is None else named.name
-            records.append(_record(problem, name, None, choice))
+            records.append(_record(problem, None if named is None else named.name, None, choice))
         else:
             records += [_record(problem, spec.name, found[index, spec.name], None) for spec in choice]
     return tuple(records)

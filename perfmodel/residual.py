@@ -13,7 +13,7 @@ from .limits import Floats
 MOST_POINTS = 1500
 """A Gaussian process costs the cube of its points; more are thinned evenly."""
 LENGTH_SCALE = 2.5
-"""In standard deviations of the features. Fitted length scales did not lower the held-out error, at 20 times the cost."""
+"""In standard deviations of the features. Fitted scales did not lower the held-out error, at 20 times the cost."""
 UNEXPLAINED_FRAC = 0.5
 """Share of the residuals' spread that is taken for noise of the model, besides that of the measurement."""
 OUTLIER = 3.0

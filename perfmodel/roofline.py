@@ -40,10 +40,16 @@ class Roofline:
     sharpness: float
 
 
-PRIOR = Roofline(arithmetic=0.5, streaming=0.7, memory=0.6, overhead_scale=2.0, paging_scale=1.0, thinning=0.1, sharpness=3.0)
-"""Where no sample says otherwise: a well-written kernel, half-way between the ceilings and what untuned code reaches."""
-LEAST = Roofline(arithmetic=0.002, streaming=0.02, memory=0.02, overhead_scale=0.2, paging_scale=0.1, thinning=0.0, sharpness=1.0)
-MOST = Roofline(arithmetic=1.3, streaming=8.0, memory=4.0, overhead_scale=40.0, paging_scale=10.0, thinning=0.9, sharpness=8.0)
+PRIOR = Roofline(
+    arithmetic=0.5, streaming=0.7, memory=0.6, overhead_scale=8.0, paging_scale=1.0, thinning=0.1, sharpness=3.0
+)
+"""Where no sample says otherwise (assumed): a well-written kernel, half-way between the ceilings and untuned code."""
+LEAST = Roofline(
+    arithmetic=0.002, streaming=0.02, memory=0.02, overhead_scale=0.2, paging_scale=0.1, thinning=0.0, sharpness=1.0
+)
+MOST = Roofline(
+    arithmetic=2.0, streaming=8.0, memory=4.0, overhead_scale=150.0, paging_scale=10.0, thinning=0.9, sharpness=8.0
+)
 
 
 def roofline_times(terms: Terms, roofline: Roofline) -> Floats:

@@ -24,8 +24,11 @@ _TRACER_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyErro
 
 _PLANNED = frozenset({"conv2d", "linear"})
 _WEIGHTED = frozenset(
-    "bilinear conv1d conv2d conv3d convtranspose1d convtranspose2d convtranspose3d embedding embeddingbag gru "
-    "linear lstm matmul mm addmm bmm baddbmm einsum multiheadattention rnn".split()
+    {
+        *(f"{name}{axes}d" for name in ("conv", "convtranspose") for axes in (1, 2, 3)),
+        *("bilinear", "embedding", "embeddingbag", "gru", "linear", "lstm", "multiheadattention", "rnn"),
+        *("addmm", "baddbmm", "bmm", "einsum", "matmul", "mm"),
+    }
 )
 _BATCH_NORM = frozenset({"batchnorm", "batchnorm1d", "batchnorm2d"})
 _FUSED_ACTIVATION = frozenset({"relu"})
@@ -33,8 +36,11 @@ _FUSED_ACTIVATION = frozenset({"relu"})
 _TRANSPARENT = frozenset({"alias", "detach", "dropout", "dropout1d", "dropout2d", "featuredropout", "identity"})
 """Nothing at all at inference."""
 _FREE = _TRANSPARENT | frozenset(
-    "chunk expand flatten getitem getattr movedim narrow numpy output permute reshape select size slice split "
-    "splitwithsizes squeeze swapaxes t transpose unbind unflatten unsqueeze view viewas symsize dim".split()
+    {
+        *("chunk", "expand", "flatten", "getitem", "movedim", "narrow", "permute", "reshape", "select", "slice"),
+        *("split", "splitwithsizes", "squeeze", "swapaxes", "t", "transpose", "unbind", "unflatten", "unsqueeze"),
+        *("view", "viewas", "dim", "getattr", "output", "size", "symsize"),
+    }
 )
 """Views: they change how memory is read and move nothing."""
 _PROFILED = {

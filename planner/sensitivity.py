@@ -98,9 +98,7 @@ def estimate_sensitivity(
                 name: 0.5 * fisher[name].reshape(weight.shape) * weight.square() for name, weight in weights.items()
             }
             estimates = _estimate(model, choices, importance, progress)
-            measured = ablate(
-                model, choices, data=data, budget_s=(1.0 - FISHER_SHARE) * budget_s, progress=progress
-            )
+            measured = ablate(model, choices, data=data, budget_s=(1.0 - FISHER_SHARE) * budget_s, progress=progress)
     return Sensitivity(
         source="magnitude" if calibration is None else "calibration",
         loss=_monotone(_scaled(choices, estimates, measured)),

@@ -10,15 +10,16 @@ s_k the sum of (upper quantile - median) over the layers that run kernel k, the 
 b_k is what the yardstick has in common with the plan: for a target speedup X, the error of the dense network divided by
 X, because an error in a layer that stays dense makes the dense network slower as well. For a latency it is zero.
 
-The root is the norm of an affine function, so it is convex and lies above each of its tangents, which are linear. The
-knapsack is solved with the tangents known so far; if its answer breaks the true limit, the tangent at that answer is
-added and it is solved again (outer approximation). The first answer that keeps the true limit is optimal, and no
-rounding of times into buckets can make a plan miss its target.
+The root t is the norm of an affine function, a convex cone: with e_k = s_k - b_k it holds that e_k ** 2 / t <= u_k and
+sum u_k <= t. Each of these parabolas lies above its tangents u_k >= 2 r e_k - r ** 2 t, which are linear. The knapsack
+is solved by HiGHS with some tangents; where its answer breaks the true limit, the tangents at that answer are added
+and it is solved again. The first answer that keeps the true limit is optimal, and no rounding of times into buckets
+can make a plan miss its target.
 
 References
 ----------
-Duran & Grossmann, An outer-approximation algorithm for a class of mixed-integer nonlinear programs, Mathematical
-Programming 36, 1986. Martello & Toth, Knapsack Problems, 1990, section 3.5 (multiple-choice knapsack).
+Vielma, Dunning, Huchette & Lubin, Extended formulations in mixed integer conic quadratic programming, Mathematical
+Programming Computation 9, 2017. Martello & Toth, Knapsack Problems, 1990, section 3.5 (multiple-choice knapsack).
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ SolveStatus = Literal["optimal", "time_limit", "infeasible"]
 TOLERANCE_FRAC = 1e-6
 """Times this close to the budget are within it: the accuracy of the linear solver."""
 GAP_FRAC = 1e-4
-MAX_TANGENTS = 100
+TIME_GAP_FRAC = 1e-3
+"""Of the fastest assignment."""
+FIRST_SLOPES = np.linspace(-1.0, 1.0, 13)
+MAX_ROUNDS = 50
+FALLBACK_S = 5.0
 LEAST_UNIT = 1e-12
 
 
@@ -84,16 +89,20 @@ class Knapsack:
             raise InputError("knapsack times and losses must be finite; check the performance model and the weights")
         if min(self.median_s.min(), self.spread_s.min(), self.loss.min(), self.fixed_s) < 0.0:
             raise InputError("knapsack times and losses must not be negative")
-        if set(np.unique(self.layer)) != set(range(int(self.layer.max()) + 1)):
+        if set(np.unique(self.layer)) != set(range(self.layers)):
             raise InputError("every layer of a knapsack needs at least one option")
 
-    def source_spread_s(self, chosen: Indices) -> Floats:
-        """[sources]: shared errors of an assignment (option numbers), less the base."""
+    @property
+    def layers(self) -> int:
+        return int(self.layer.max()) + 1
+
+    def shared_error_s(self, chosen: Indices) -> Floats:
+        """[sources]: e in the module's docstring, of an assignment (option numbers)."""
         return np.bincount(self.source[chosen], self.spread_s[chosen], len(self.base_spread_s)) - self.base_spread_s
 
     def upper_s(self, chosen: Indices) -> float:
         """Time that the whole is taken to need at most."""
-        return self.fixed_s + float(self.median_s[chosen].sum() + np.linalg.norm(self.source_spread_s(chosen)))
+        return self.fixed_s + float(self.median_s[chosen].sum() + np.linalg.norm(self.shared_error_s(chosen)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,49 +138,55 @@ def solve_knapsack(knapsack: Knapsack, *, budget_s: float, time_limit_s: float =
     """
     start = time.perf_counter()
     bound = 0.0
-    tangents = [_flat(knapsack)]
+    slopes = _first_slopes(knapsack)
     broken: list[Indices] = []
-    while len(tangents) <= MAX_TANGENTS and (left_s := time_limit_s - (time.perf_counter() - start)) > 0.0:
-        answer = _solve_linear(knapsack, tangents, broken, budget_s=budget_s, time_limit_s=left_s)
+    while len(broken) < MAX_ROUNDS and (left_s := time_limit_s - (time.perf_counter() - start)) > 0.0:
+        answer = _solve_linear(knapsack, slopes, broken, budget_s=budget_s, time_limit_s=left_s)
         if answer.infeasible:
             return _nothing(f"no assignment needs at most {budget_s:.3g} s", start)
         bound = max(bound, answer.bound)
         if answer.chosen is None:
             break
         if knapsack.upper_s(answer.chosen) <= budget_s * (1.0 + TOLERANCE_FRAC):
-            if answer.timed_out:
-                return _found("time_limit", "best found before the time limit", knapsack, answer.chosen, bound, start)
-            return _found("optimal", "least loss within the time budget", knapsack, answer.chosen, bound, start)
-        tangents.append(_tangent(knapsack, answer.chosen))
+            status: SolveStatus = "time_limit" if answer.timed_out else "optimal"
+            return _found(status, knapsack, answer.chosen, bound=bound, start=start)
+        slopes.append(_slopes_at(knapsack, answer.chosen))
         broken.append(answer.chosen)
     # Whatever meets the budget is better than nothing, and the fastest assignment is the likeliest to.
-    quick = fastest(knapsack, time_limit_s=1.0)
-    if quick.chosen is not None and quick.upper_s is not None and quick.upper_s <= budget_s:
-        message = "time limit reached; this is the fastest assignment"
-        return _found("time_limit", message, knapsack, np.array(quick.chosen), bound, start)
+    quick = np.array(fastest(knapsack, time_limit_s=FALLBACK_S).chosen)
+    if knapsack.upper_s(quick) <= budget_s:
+        return _found("time_limit", knapsack, quick, bound=bound, start=start)
     return _nothing("no assignment within the budget was found before the time limit", start)
 
 
-def fastest(knapsack: Knapsack, *, time_limit_s: float = 30.0) -> Solution:
+def fastest(knapsack: Knapsack, *, time_limit_s: float = 10.0) -> Solution:
     """The assignment whose whole needs the least time at most; its objective is that time in seconds."""
     start = time.perf_counter()
-    sure = knapsack.median_s + knapsack.spread_s
-    best: Indices = np.array(
-        [int(min(np.flatnonzero(knapsack.layer == layer), key=sure.__getitem__)) for layer in _layers(knapsack)]
-    )
+    best = _greedy(knapsack)
     bound = 0.0
-    tangents = [_flat(knapsack), _tangent(knapsack, best)]
-    while len(tangents) <= MAX_TANGENTS and (left_s := time_limit_s - (time.perf_counter() - start)) > 0.0:
-        answer = _solve_linear(knapsack, tangents, [], budget_s=None, time_limit_s=left_s)
+    slopes = [*_first_slopes(knapsack), _slopes_at(knapsack, best)]
+    status: SolveStatus = "time_limit"
+    while len(slopes) < MAX_ROUNDS and (left_s := time_limit_s - (time.perf_counter() - start)) > 0.0:
+        answer = _solve_linear(knapsack, slopes, [], budget_s=None, time_limit_s=left_s)
         if answer.chosen is None:
             break
         bound = max(bound, answer.bound)
-        if knapsack.upper_s(answer.chosen) < knapsack.upper_s(best):
-            best = answer.chosen
-        if knapsack.upper_s(best) <= bound * (1.0 + GAP_FRAC):
-            return _fastest_found("optimal", knapsack, best, bound, start)
-        tangents.append(_tangent(knapsack, answer.chosen))
-    return _fastest_found("time_limit", knapsack, best, bound, start)
+        best = min(best, answer.chosen, key=knapsack.upper_s)
+        if knapsack.upper_s(best) <= bound * (1.0 + TIME_GAP_FRAC):
+            status = "optimal"
+            break
+        slopes.append(_slopes_at(knapsack, answer.chosen))
+    upper_s = knapsack.upper_s(best)
+    return Solution(
+        status=status,
+        message="least time of the whole network",
+        chosen=tuple(int(option) for option in best),
+        objective=upper_s,
+        bound=min(bound, upper_s),
+        gap_frac=max(upper_s - bound, 0.0) / upper_s if upper_s > 0.0 else 0.0,
+        upper_s=upper_s,
+        duration_s=time.perf_counter() - start,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -184,7 +199,7 @@ class _LinearAnswer:
 
 def _solve_linear(
     knapsack: Knapsack,
-    tangents: Sequence[Floats],
+    slopes: Sequence[Floats],
     broken: Sequence[Indices],
     *,
     budget_s: float | None,
@@ -192,100 +207,109 @@ def _solve_linear(
 ) -> _LinearAnswer:
     """The knapsack under tangents, without assignments known to break the limit: least loss, or least time.
 
-    Each broken assignment is also excluded as such: within the accuracy of the linear solver its tangent might admit it.
+    Each broken assignment is also excluded as such: within the accuracy of the linear solver its tangents might admit
+    it. The variables are, in this order: one a option, e and u of each source, t.
     """
-    options, layers = len(knapsack.layer), len(_layers(knapsack))
-    slopes = np.array(tangents)
-    times = knapsack.median_s + slopes[:, knapsack.source] * knapsack.spread_s
-    constants = knapsack.fixed_s - slopes @ knapsack.base_spread_s
+    options, sources = len(knapsack.layer), len(knapsack.base_spread_s)
     # HiGHS works with absolute tolerances, so times and losses are brought to the order of 1.
-    second = max(budget_s if budget_s is not None else float(times.max()), LEAST_UNIT)
+    second = max(budget_s if budget_s is not None else knapsack.upper_s(_greedy(knapsack)), LEAST_UNIT)
     nat = max(float(knapsack.loss.max()), LEAST_UNIT)
-    choose_one = sparse.csr_array((np.ones(options), (knapsack.layer, np.arange(options))), shape=(layers, options))
+    pick, each = np.arange(options), sparse.eye_array(sources)
+    choose_one = sparse.csr_array((np.ones(options), (knapsack.layer, pick)), shape=(knapsack.layers, options))
+    errors = sparse.csr_array((knapsack.spread_s / second, (knapsack.source, pick)), shape=(sources, options))
+    whole = _row([knapsack.median_s / second, np.zeros(2 * sources), [1.0]])
+    base = knapsack.base_spread_s / second
+    constraints = [
+        LinearConstraint(_columns(choose_one, 2 * sources + 1), 1.0, 1.0),
+        LinearConstraint(_columns(sparse.hstack([errors, -each]), sources + 1), base, base),
+        LinearConstraint(_row([np.zeros(options + sources), np.ones(sources), [-1.0]]), -np.inf, 0.0),
+    ]
+    for slope in slopes:
+        tangent = sparse.hstack(
+            [
+                sparse.csr_array((sources, options)),
+                sparse.diags_array(2.0 * slope),
+                -each,
+                sparse.csr_array(-(slope**2)[:, None]),
+            ]
+        )
+        constraints.append(LinearConstraint(tangent, -np.inf, 0.0))
+    for chosen in broken:
+        excluded = np.zeros(options + 2 * sources + 1)
+        excluded[chosen] = 1.0
+        constraints.append(LinearConstraint(excluded, -np.inf, knapsack.layers - 1.0))
     if budget_s is None:
-        # One more variable, the time of the whole, lies above every tangent.
-        cost, integrality, most = _with_last(0.0, options), 1.0 - _with_last(0.0, options), np.inf
-        choose_one = sparse.hstack([choose_one, sparse.csr_array((layers, 1))], format="csr")
-        within = LinearConstraint(np.column_stack([times / second, -np.ones(len(times))]), -np.inf, -constants / second)
+        cost, unit = whole.toarray()[0], second
     else:
-        cost, integrality, most = knapsack.loss / nat, np.ones(options), 1.0
-        within = LinearConstraint(times / second, -np.inf, (budget_s - constants) / second + TOLERANCE_FRAC)
-    constraints = [LinearConstraint(choose_one, 1.0, 1.0), within]
-    if broken:
-        excluded = np.zeros((len(broken), len(cost)))
-        for row, chosen in zip(excluded, broken, strict=True):
-            row[chosen] = 1.0
-        constraints.append(LinearConstraint(excluded, -np.inf, layers - 1.0))
+        limit = (budget_s - knapsack.fixed_s) / second + TOLERANCE_FRAC
+        constraints.append(LinearConstraint(whole, -np.inf, limit))
+        cost, unit = np.append(knapsack.loss / nat, np.zeros(2 * sources + 1)), nat
+    integral = np.append(np.ones(options), np.zeros(2 * sources + 1))
+    lowest = np.concatenate([np.zeros(options), np.full(sources, -np.inf), np.zeros(sources + 1)])
     result = milp(
         cost,
-        integrality=integrality,
-        bounds=Bounds(0.0, np.where(integrality == 1.0, 1.0, most)),
+        integrality=integral,
+        bounds=Bounds(lowest, np.where(integral == 1.0, 1.0, np.inf)),
         constraints=constraints,
-        options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": GAP_FRAC},
+        options={
+            "time_limit": max(time_limit_s, 0.01),
+            "mip_rel_gap": GAP_FRAC if budget_s is not None else TIME_GAP_FRAC / 4.0,
+        },
     )
-    unit = nat if budget_s is not None else second
-    bound = result.mip_dual_bound
+    bound = result.mip_dual_bound if result.mip_dual_bound is not None else -np.inf
+    fixed_s = 0.0 if budget_s is not None else knapsack.fixed_s
     return _LinearAnswer(
         chosen=None if result.x is None else _largest_of_each(knapsack, result.x[:options]),
-        bound=max(float(bound) * unit, 0.0) if bound is not None and np.isfinite(bound) else 0.0,
+        bound=max(float(bound) * unit, 0.0) + fixed_s if np.isfinite(bound) else 0.0,
         infeasible=result.status == 2,
         timed_out=result.status == 1,
     )
 
 
-def _with_last(value: float, count: int) -> Floats:
-    """`count` times a value, then a 1."""
-    return np.append(np.full(count, value), 1.0)
+def _row(parts: Sequence[object]) -> sparse.csr_array:
+    return sparse.csr_array(np.concatenate(parts)[None, :])
+
+
+def _columns(matrix: sparse.csr_array, more: int) -> sparse.csr_array:
+    """The matrix with empty columns behind it."""
+    return sparse.hstack([matrix, sparse.csr_array((matrix.shape[0], more))], format="csr")
 
 
 def _largest_of_each(knapsack: Knapsack, values: Floats) -> Indices:
     """The option with the largest value of each layer: solvers return ones that are not quite 1."""
     order = np.lexsort((-values, knapsack.layer))
-    return order[np.searchsorted(knapsack.layer[order], _layers(knapsack))]
+    return order[np.searchsorted(knapsack.layer[order], np.arange(knapsack.layers))]
 
 
-def _layers(knapsack: Knapsack) -> Indices:
-    return np.arange(int(knapsack.layer.max()) + 1)
+def _greedy(knapsack: Knapsack) -> Indices:
+    """The option with the least upper quantile of each layer."""
+    return _largest_of_each(knapsack, -(knapsack.median_s + knapsack.spread_s))
 
 
-def _flat(knapsack: Knapsack) -> Floats:
-    """The tangent that says no more than that a norm is not negative."""
-    return np.zeros(len(knapsack.base_spread_s))
+def _first_slopes(knapsack: Knapsack) -> list[Floats]:
+    """r in the module's docstring, [sources] each: e / t lies between -1 and 1."""
+    return [np.full(len(knapsack.base_spread_s), slope) for slope in FIRST_SLOPES]
 
 
-def _tangent(knapsack: Knapsack, chosen: Indices) -> Floats:
-    """Slope of the norm at an assignment, [sources]."""
-    spread = knapsack.source_spread_s(chosen)
-    length = float(np.linalg.norm(spread))
-    return spread / length if length > 0.0 else spread
+def _slopes_at(knapsack: Knapsack, chosen: Indices) -> Floats:
+    """The r whose tangents touch the parabolas at an assignment, [sources]."""
+    error = knapsack.shared_error_s(chosen)
+    return error / max(float(np.linalg.norm(error)), LEAST_UNIT)
 
 
-def _found(
-    status: SolveStatus, message: str, knapsack: Knapsack, chosen: Indices, bound: float, start: float
-) -> Solution:
+def _found(status: SolveStatus, knapsack: Knapsack, chosen: Indices, *, bound: float, start: float) -> Solution:
     loss = float(knapsack.loss[chosen].sum())
     return Solution(
         status=status,
-        message=message,
+        message={
+            "optimal": "least loss within the time budget",
+            "time_limit": "best assignment found before the solver's time limit",
+        }[status],
         chosen=tuple(int(option) for option in chosen),
         objective=loss,
         bound=min(bound, loss),
         gap_frac=max(loss - bound, 0.0) / loss if loss > 0.0 else 0.0,
         upper_s=knapsack.upper_s(chosen),
-        duration_s=time.perf_counter() - start,
-    )
-
-
-def _fastest_found(status: SolveStatus, knapsack: Knapsack, chosen: Indices, bound: float, start: float) -> Solution:
-    upper_s = knapsack.upper_s(chosen)
-    return Solution(
-        status=status,
-        message="least time of the whole network",
-        chosen=tuple(int(option) for option in chosen),
-        objective=upper_s,
-        bound=min(bound, upper_s),
-        gap_frac=max(upper_s - bound, 0.0) / upper_s if upper_s > 0.0 else 0.0,
-        upper_s=upper_s,
         duration_s=time.perf_counter() - start,
     )
 

@@ -17,7 +17,7 @@ from .schema import Ceiling, Fingerprint
 from .timing import measure
 
 PROBE_S = 0.02
-REPEATS = 3
+REPEATS = 5
 FAULTS = 4096
 """Pages touched for the first time to see what one costs."""
 L1_ASSUMED_BYTES = 32 * 1024
@@ -31,7 +31,7 @@ BEYOND_CACHE = 4
 class Probes(Protocol):
     """The part of the native module that measures ceilings; all rates are those of all threads together."""
 
-    def peak_flop_per_s(self, unit: str, seconds: float, threads: int) -> float | None: ...
+    def peak_flop_per_s(self, unit: Unit, seconds: float, threads: int) -> float | None: ...
     def bandwidth_byte_per_s(self, bytes_per_thread: int, seconds: float, threads: int) -> float: ...
     def parallel_region_latency_s(self, threads: int) -> float: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +53,9 @@ OPERATIONS = (
 """Activation, residual sum, normalisation, pooling, change of memory order, change of dtype."""
 
 
-def measure_elementwise(*, threads: int, budget_s: float) -> Iterator[ElementwiseSample]:
+def measure_elementwise(
+    *, threads: int, budget_s: float, sizes_bytes: Sequence[int] = SIZES_BYTES
+) -> Iterator[ElementwiseSample]:
     """Time each operation at each size, on torch's present thread count.
 
     Parameters
@@ -62,9 +64,11 @@ def measure_elementwise(*, threads: int, budget_s: float) -> Iterator[Elementwis
         That thread count, for the record.
     budget_s : float
         For all of them together, in seconds.
+    sizes_bytes : sequence of int
+        Of the input.
     """
-    each_s = budget_s / (len(OPERATIONS) * len(SIZES_BYTES))
-    for size in SIZES_BYTES:
+    each_s = budget_s / (len(OPERATIONS) * len(sizes_bytes))
+    for size in sizes_bytes:
         x = _input(size)
         for operation in OPERATIONS:
             with torch.inference_mode():

@@ -59,7 +59,7 @@ def measure_problems(
     *,
     kernel: Literal["auto", "all"] | str = "auto",
     machine: Machine,
-    registry: tuple[KernelSpec, ...],
+    registry: Sequence[KernelSpec],
     folder: Path | None = None,
     threads: int | None = None,
     progress: Progress = silent,
@@ -165,7 +165,7 @@ def measure_rivals(
 
 
 def _why_not(
-    problem: Problem, named: KernelSpec | None, machine: Machine, registry: tuple[KernelSpec, ...]
+    problem: Problem, named: KernelSpec | None, machine: Machine, registry: Sequence[KernelSpec]
 ) -> str | None:
     usable = len(os.sched_getaffinity(0))
     if problem.threads > usable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from ..kernels.errors import InputError, UnsupportedError
 from .schema import Ceiling, MachineProfile
 
@@ -22,10 +24,11 @@ BANDWIDTH_NOISE_FRAC = 0.5
 def implausible_ceiling(ceiling: Ceiling) -> str | None:
     """Why a ceiling cannot be that of a real machine, or None."""
     least, most = LIMITS[ceiling.unit]
+    seen = f"{ceiling.name} at {ceiling.threads} threads is {ceiling.value:.3g} {ceiling.unit}"
     if not least <= ceiling.value <= most:
-        return f"{ceiling.name} at {ceiling.threads} threads is {ceiling.value:.3g} {ceiling.unit}, plausible is {least:g} to {most:g}"
+        return f"{seen}, plausible is {least:g} to {most:g}"
     if not ceiling.low <= ceiling.value <= ceiling.high:
-        return f"{ceiling.name} at {ceiling.threads} threads is {ceiling.value:.3g}, outside its own interval {ceiling.low:.3g} to {ceiling.high:.3g}"
+        return f"{seen}, outside its own interval {ceiling.low:.3g} to {ceiling.high:.3g}"
     return None
 
 
@@ -38,7 +41,7 @@ def rising_bandwidth(ceilings: tuple[Ceiling, ...]) -> str | None:
             if ceiling.threads == threads and ceiling.name.startswith("bandwidth_byte_per_s:")
         }
         levels = [level for level in LEVELS if level in by_level]
-        for inner, outer in zip(levels, levels[1:], strict=False):
+        for inner, outer in itertools.pairwise(levels):
             if by_level[outer] > by_level[inner] * (1.0 + BANDWIDTH_NOISE_FRAC):
                 return (
                     f"bandwidth of {outer} at {threads} threads is {by_level[outer]:.3g} byte/s, "
@@ -78,5 +81,6 @@ def require_plausible(profile: MachineProfile, source: str) -> None:
         if not SHORTEST_S <= time_s.low <= time_s.median <= time_s.high <= LONGEST_S:
             raise InputError(
                 f"{source} is not believable: {name} has times {time_s.low:.3g} <= {time_s.median:.3g} <= "
-                f"{time_s.high:.3g} s, plausible is {SHORTEST_S:g} to {LONGEST_S:g} in this order; make the profile again"
+                f"{time_s.high:.3g} s, plausible is {SHORTEST_S:g} to {LONGEST_S:g} in this order; "
+                "make the profile again"
             )

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
 from ..kernels.problem import Problem
 from ..kernels.spec import KernelSpec, Layout
 from ..kernels.weights import make_weight
@@ -16,14 +17,12 @@ from .schema import KernelSample
 from .timing import measure_alternating
 
 NOISY_SPREAD_FRAC = 0.02
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_MEMORY_FORMATS: dict[Layout, torch.memory_format] = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 
 
 def sample_kernels(
     problem: Problem, kernels: Sequence[KernelSpec], *, generator: torch.Generator, budget_s: float
 ) -> tuple[KernelSample, ...]:
-    """Pack a random weight for each kernel and time them in alternation.
+    """Pack a random weight for each kernel, with bias and ReLU as in a network, and time them in alternation.
 
     Parameters
     ----------
@@ -35,13 +34,14 @@ def sample_kernels(
         For all of them together, in seconds.
     """
     weight = make_weight(problem, generator)
-    x = torch.randn(problem.input_shape, generator=generator).to(_DTYPES[problem.dtype])
+    bias = torch.randn(problem.c_out, generator=generator)
+    x = torch.randn(problem.input_shape, generator=generator).to(TORCH_DTYPES[problem.dtype])
     calls: list[Callable[[], object]] = []
     pack_times_s: list[float] = []
     with torch.inference_mode():
         for kernel in kernels:
             start = time.perf_counter()
-            packed = kernel.pack(problem, weight, None, False)
+            packed = kernel.pack(problem, weight, bias, True)
             pack_times_s.append(time.perf_counter() - start)
             calls.append(partial(kernel.run, packed, _in_layout(x, kernel.layout)))
         times = measure_alternating(calls, budget_s=budget_s, target_spread_frac=NOISY_SPREAD_FRAC)
@@ -58,4 +58,4 @@ def sample_kernels(
 
 
 def _in_layout(x: Tensor, layout: Layout) -> Tensor:
-    return x.contiguous(memory_format=_MEMORY_FORMATS[layout]) if x.dim() == 4 else x
+    return x.contiguous(memory_format=MEMORY_FORMATS[layout]) if x.dim() == 4 else x

@@ -161,7 +161,7 @@ MOST_WEIGHTS: dict[Budget, int] = {"quick": 2_500_000, "standard": 17_000_000, "
 """Making and packing a weight takes longer than running it once."""
 ONE_THREAD_EVERY = 3
 """Every third problem runs on one thread, so that the model knows both."""
-CHEAP_FIRST = 0.2
+CHEAP_FIRST = 0.3
 """Exponent by which cheap choices of batch come earlier: 0 would ignore the cost, 1 would leave large ones out."""
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-_DENSE_TICKS_SPAN = {"x": 200.0, "y": 1000.0}
+_DENSE_TICKS_SPAN = {"x": 300.0, "y": 1000.0}
 """Up to this ratio of the ends of an axis, ticks at 1, 2 and 5 find room; beyond it only powers of ten do."""
 _POINT_PX = 6.0
 _PLACES = (

@@ -18,10 +18,10 @@ _DIGITS = 3
 
 def significant(value: float) -> str:
     """Three significant digits without an exponent; all digits of the integer part are kept."""
-    value = _rounded(value)
-    if value == 0.0:
+    rounded = _rounded(value)
+    if rounded == 0.0:
         return "0"
-    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
+    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(rounded))))
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
@@ -91,4 +91,4 @@ def _time_unit(time_s: float) -> tuple[float, str]:
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}") if abs(value) < 10**_DIGITS else float(round(value))
+    return float(f"{value:.{_DIGITS}g}")

@@ -30,7 +30,7 @@ from .plot_training import plot_training
 from .request import request_facts
 from .solution import solution_facts, training_facts
 from .tables import Row, headline_table
-from .verdict import TargetCheck, Verdict, check_target, give_verdict
+from .verdict import TargetCheck, check_target, give_verdict
 
 _BREAKABLE = re.compile(r"([._:+/-]+)")
 
@@ -40,7 +40,7 @@ class ReportView:
     """All that the template shows, formatted; None or empty where there is nothing to show."""
 
     inputs: ReportInputs
-    verdict: Verdict
+    verdict: str
     target: TargetCheck
     headline: tuple[Row, ...]
     hosts: Markup
@@ -95,7 +95,7 @@ def _view(inputs: ReportInputs, curves: Sequence[SpeedupCurve]) -> ReportView:
     target = check_target(plan.target, measurements)
     return ReportView(
         inputs=inputs,
-        verdict=give_verdict(measurements),
+        verdict=give_verdict(measurements, plan.solver),
         target=target,
         headline=headline_table(measurements, plan),
         hosts=plot_hosts(measurements),

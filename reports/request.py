@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .facts import Fact, facts
-from .format import significant
 from .inputs import ReportInputs
 from .verdict import TargetCheck
 
@@ -32,7 +31,7 @@ def request_facts(inputs: ReportInputs, target: TargetCheck) -> tuple[Fact, ...]
         ("target", target.status),
         ("verdict of the measurement", measurements.verdict),
         ("network kept", measurements.shipped),
-        ("output error, planned against masked", f"{significant(measurements.output_error)} of the largest output"),
+        ("output error, planned against masked", f"{measurements.output_error:.2g} of the largest output"),
         ("model", plan.model),
         ("input", "×".join(str(size) for size in plan.input_shape)),
         ("patterns allowed", ", ".join(plan.patterns)),

@@ -16,12 +16,11 @@ _SENSITIVITY = {
 def solution_facts(plan: Plan) -> tuple[Fact, ...]:
     """What the solver says of the plan, and what the plan adds up to."""
     solver, totals = plan.solver, plan.totals
-    unit = _objective_unit(plan)
     return facts(
         ("status", solver.status.replace("_", " ")),
         ("message", solver.message),
-        ("objective", _number(solver.objective, unit)),
-        ("bound", _number(solver.bound, unit)),
+        ("objective", _loss(solver.objective)),
+        ("bound", _loss(solver.bound)),
         ("gap", "none given" if solver.gap_frac is None else percent(solver.gap_frac)),
         ("time to solve", seconds(solver.time_s)),
         ("layers, dense, predicted", seconds_with_range(totals.dense_time_s)),
@@ -56,11 +55,5 @@ def training_facts(history: TrainingHistory) -> tuple[Fact, ...]:
     )
 
 
-def _objective_unit(plan: Plan) -> str:
-    return "s" if plan.target.max_accuracy_drop_points is not None else "nat"
-
-
-def _number(value: float | None, unit: str) -> str:
-    if value is None:
-        return "none given"
-    return seconds(value) if unit == "s" else f"{significant(value)} {unit} of loss"
+def _loss(value_nat: float | None) -> str:
+    return "none given" if value_nat is None else f"{significant(value_nat)} nat of loss"

@@ -92,7 +92,7 @@ def tooltip(artist: Artist, text: str) -> None:
 
 def _embeddable(text: str, *, key: str, label: str) -> str:
     """Drop what is meant for a file of its own, and make ids unique in the page."""
-    root = ElementTree.fromstring(_NOT_XML.sub("\ufffd", text))
+    root = ElementTree.fromstring(_printable(text))
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
@@ -103,8 +103,13 @@ def _embeddable(text: str, *, key: str, label: str) -> str:
     for element in root.iter():
         _rewrite(element, key=key, referenced=referenced)
         element.tail = None
-    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": _printable(label)}
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _printable(text: str) -> str:
+    """Text with a replacement character for what XML cannot hold."""
+    return _NOT_XML.sub("\ufffd", text)
 
 
 def _rewrite(element: ElementTree.Element, *, key: str, referenced: set[str]) -> None:

@@ -5,19 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..planner.schema import Target
+from ..planner.schema import SolverReport, Target
 from ..runtime.schema import Measurements
 from .format import percent, points, ratio, ratio_with_range, seconds, seconds_with_range
 
 TargetStatus = Literal["met", "met, within the uncertainty", "missed"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One sentence, and whether it says that pruning paid."""
-
-    worth_it: bool
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,33 +21,26 @@ class TargetCheck:
     status: TargetStatus
 
 
-def give_verdict(measurements: Measurements) -> Verdict:
-    """The headline of the report."""
+def give_verdict(measurements: Measurements, solver: SolverReport) -> str:
+    """The headline of the report, one sentence: what was measured, or why the planner left the network dense."""
     speedup = measurements.speedup
     dense, planned = measurements.best_dense.time_s, measurements.best_planned.time_s
     if measurements.shipped == "planned" and speedup.low > 1.0:
-        return Verdict(
-            worth_it=True,
-            sentence=(
-                f"{ratio(speedup.median)} faster than the best dense way to run this network on this machine, accuracy "
-                f"{percent(measurements.dense_accuracy_frac)} → {percent(measurements.planned_accuracy_frac)}."
-            ),
+        return (
+            f"{ratio(speedup.median)} faster than the best dense way to run this network on this machine, accuracy "
+            f"{percent(measurements.dense_accuracy_frac)} → {percent(measurements.planned_accuracy_frac)}."
         )
+    if solver.status == "not_worth_it":
+        return f"Pruning is not worth it on this machine: {solver.message}."
     kept = f"the {measurements.shipped} network is kept"
     if speedup.median > 1.0:
-        return Verdict(
-            worth_it=False,
-            sentence=(
-                f"Pruning is not clearly worth it on this machine: {ratio_with_range(speedup)} against the best dense "
-                f"way to run this network, so {kept}."
-            ),
+        return (
+            f"Pruning is not clearly worth it on this machine: {ratio_with_range(speedup)} against the best dense way "
+            f"to run this network, so {kept}."
         )
-    return Verdict(
-        worth_it=False,
-        sentence=(
-            f"Pruning is not worth it on this machine: the planned network takes {seconds(planned.median)}, the best "
-            f"dense way to run it {seconds(dense.median)} ({ratio(speedup.median)}), so {kept}."
-        ),
+    return (
+        f"Pruning is not worth it on this machine: the planned network takes {seconds(planned.median)}, the best dense "
+        f"way to run it {seconds(dense.median)} ({ratio(speedup.median)}), so {kept}."
     )
 
 
@@ -65,7 +50,7 @@ def check_target(target: Target, measurements: Measurements) -> TargetCheck:
         speedup = measurements.speedup
         return TargetCheck(
             asked=f"at least {ratio(target.speedup)} as fast as the best dense network",
-            measured=f"{ratio_with_range(speedup)}, 95 % interval",
+            measured=f"{ratio_with_range(speedup)}, from the 95 % intervals of both times",
             status=_status(speedup.median >= target.speedup, speedup.low >= target.speedup),
         )
     if target.latency_s is not None:

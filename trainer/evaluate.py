@@ -64,7 +64,7 @@ def _first_outputs(model: nn.Module, images: Tensor, data: DataSplits, *, labels
     try:
         outputs = model(images)
     except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
             f"model {name} does not take images of shape {tuple(images.shape[1:])} of data {data.name!r}: {reason}; "
             "give data of the model's input shape"

@@ -17,7 +17,8 @@ from .evaluate import device_of
 from .masks import hold_gradients, hold_momentum, masked_layers, update_masks
 from .schedule import cosine_learning_rate, pruning_epochs
 from .schema import CheckpointState, Phase, TrainConfig
-from .store import Checkpoint, fill_model
+from .store import Checkpoint
+from .weights import fill_model
 
 MASK_EVERY = 32
 """Steps between two updates of the masks; sorting all weights costs up to half a step."""
@@ -183,7 +184,7 @@ def _compiled(loss: Loss) -> Loss:
         try:
             return compiled(images, labels)
         except TorchDynamoException as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
             raise UnsupportedError(
                 f"torch.compile cannot compile the training step here: {reason}; train with compile off"
             ) from None

@@ -19,7 +19,8 @@ from .errors import Interrupted
 from .evaluate import evaluate
 from .learner import Learner
 from .schema import CheckpointState, DenseStart, EpochRecord, TrainConfig, TrainingHistory
-from .store import RunFolder, load_weights, refuse_non_finite, save_weights
+from .store import RunFolder, load_weights, save_weights
+from .weights import refuse_non_finite
 
 
 def train(

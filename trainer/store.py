@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from ..kernels.documents import read_document, write_atomic, write_document, write_records
 from ..kernels.errors import InputError
 from .schema import CheckpointState, EpochRecord, RunManifest, TrainingHistory
+from .weights import fill_model
 
 _STATE = "sparseplan.state"
 _MODEL, _MOMENTUM, _MASK = "model/", "momentum/", "mask/"
-_COUNTER = "num_batches_tracked"
-"""A batch-norm's step counter, which many exports leave out and which no result depends on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,56 +256,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
     fill_model(model, tensors, source=f"weights {path}")
 
 
-def fill_model(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Copy tensors into a model whose parameters and buffers they match by name and shape.
-
-    Raises
-    ------
-    InputError
-        If they do not match, or a value is NaN or infinite; `source` begins the message.
-    """
-    own = model.state_dict()
-    missing = [name for name in own if name not in tensors and not name.endswith(_COUNTER)]
-    unexpected = [name for name in tensors if name not in own]
-    reshaped = [
-        f"{name} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    complaints = [
-        f"{what} {_listed(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
-    if complaints:
-        raise InputError(
-            f"{source}: no fit for {type(model).__name__}, {'; '.join(complaints)}; give weights of this very model"
-        )
-    refuse_non_finite(tensors, source=source)
-    model.load_state_dict({**own, **tensors})
-
-
-def refuse_non_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Check that all values are finite.
-
-    Raises
-    ------
-    InputError
-        If one is NaN or infinite; the message names the tensor.
-    """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            count = int((~tensor.isfinite()).sum())
-            raise InputError(
-                f"{source}: tensor {name} has {count} of {tensor.numel()} values NaN or infinite; give finite weights"
-            )
-
-
-def _listed(names: list[str]) -> str:
-    others = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {others} more" if others > 0 else "")
-
-
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str]) -> None:
     # Cloned, because safetensors takes neither tied weights nor channels_last; through bytes, because its own writer
     # reports a full disk as something else than an OSError.
@@ -343,7 +292,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0]
         raise InputError(f"{path} is not a file of tensors alone: {reason}; save the model's state_dict()") from None
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise InputError(f"{path} does not hold tensors by name; save the model's state_dict()")

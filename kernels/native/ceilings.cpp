@@ -64,9 +64,7 @@ double bandwidth_byte_per_s(const IsaTable& best, int64_t bytes_per_thread, doub
         float* data = thread_scratch(Slot::input, floats);
         for (int64_t i = 0; i < floats; ++i) data[i] = static_cast<float>(i % 7);
         return [&best, data, floats, passes] {
-            float sum = 0.0f;
-            for (int64_t pass = 0; pass < passes; ++pass) sum += best.sum_floats(data, floats);
-            sink.store(sum, std::memory_order_relaxed);
+            sink.store(best.sum_floats(data, floats, passes), std::memory_order_relaxed);
             return static_cast<double>(passes * floats * int64_t{sizeof(float)});
         };
     });

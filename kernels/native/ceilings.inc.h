@@ -21,14 +21,16 @@ double fma_work(int64_t rounds) {
     return 2.0 * kLanes * kChains * static_cast<double>(rounds);
 }
 
-float sum_floats(const float* data, int64_t count) {
+float sum_floats(const float* data, int64_t count, int64_t passes) {
     constexpr int kChains = 8;
     Vec acc[kChains];
 #pragma GCC unroll 8
     for (int i = 0; i < kChains; ++i) acc[i] = zero();
-    for (int64_t position = 0; position < count; position += kChains * kLanes) {
+    for (int64_t pass = 0; pass < passes; ++pass) {
+        for (int64_t position = 0; position < count; position += kChains * kLanes) {
 #pragma GCC unroll 8
-        for (int i = 0; i < kChains; ++i) acc[i] = add(acc[i], load(data + position + i * kLanes));
+            for (int i = 0; i < kChains; ++i) acc[i] = add(acc[i], load(data + position + i * kLanes));
+        }
     }
     for (int i = 1; i < kChains; ++i) acc[0] = add(acc[0], acc[i]);
     float lanes[kLanes], sum = 0.0f;

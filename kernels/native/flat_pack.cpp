@@ -5,20 +5,31 @@
 #include <utility>
 
 namespace sparseplan {
+namespace {
+
+void require(bool holds, const char* message) {
+    if (!holds) throw std::invalid_argument(message);
+}
+
+}  // namespace
 
 FlatSparse::FlatSparse(const IsaTable& isa, const FlatPlan& shape, std::vector<int64_t> phases_h,
                        std::vector<int64_t> phases_w, const float* weight, const uint32_t* tap_offset, int64_t taps,
                        int64_t block_taps, int64_t groups, int64_t group_offset, const float* bias)
-    : isa_(isa), plan_(shape), phases_h_(std::move(phases_h)), phases_w_(std::move(phases_w)), bias_(shape.c_out, 0.0f) {
-    if (shape.tile < 1 || shape.tile > isa.max_tile) throw std::invalid_argument("tile exceeds the registers");
-    if (shape.images != 1 && shape.images % isa.lanes != 0) throw std::invalid_argument("images must fill vectors");
-    if (!shape.copies_input && !isa.guarded_loads) throw std::invalid_argument("this instruction set must copy its input");
-    const int64_t positions = ((shape.h_out - 1) * shape.pitch + shape.w_out) * shape.images;
-    if (shape.vectors != (positions + isa.lanes - 1) / isa.lanes) throw std::invalid_argument("vectors do not cover the output");
-    const int64_t reach = taps == 0 ? 0 : int64_t{*std::max_element(tap_offset, tap_offset + taps)} + (groups - 1) * group_offset;
-    if (reach + positions > shape.c_in * shape.channel_floats) throw std::invalid_argument("offsets leave the padded input");
+    : isa_(isa),
+      plan_(shape),
+      phases_h_(std::move(phases_h)),
+      phases_w_(std::move(phases_w)),
+      bias_(shape.c_out, 0.0f) {
     const int64_t c_out = shape.c_out, blocks = (taps + block_taps - 1) / block_taps;
-    if (blocks != shape.c_blocks) throw std::invalid_argument("c_blocks does not match block_taps");
+    const int64_t positions = ((shape.h_out - 1) * shape.pitch + shape.w_out) * shape.images;
+    const int64_t reach = int64_t{*std::max_element(tap_offset, tap_offset + taps)} + (groups - 1) * group_offset;
+    require(shape.tile >= 1 && shape.tile <= isa.max_tile, "tile exceeds the registers");
+    require(shape.images == 1 || shape.images % isa.lanes == 0, "images must fill vectors");
+    require(shape.vectors == (positions + isa.lanes - 1) / isa.lanes, "vectors do not cover the output");
+    require(reach + positions <= shape.c_in * shape.channel_floats, "offsets leave the padded input");
+    require(shape.copies_input || isa.guarded_loads, "this instruction set must copy its input");
+    require(blocks == shape.c_blocks, "c_blocks does not match block_taps");
     if (bias != nullptr) std::copy(bias, bias + c_out, bias_.begin());
 
     starts_.reserve(blocks * c_out + 1);

@@ -201,7 +201,8 @@ void copy_channel(const sparseplan::FlatPlan& plan, const float* from, int64_t i
 }
 
 // Channels [begin, end) of a block of images; `x` is the block's first image.
-void copy_channels(const sparseplan::FlatPlan& plan, const float* x, int64_t images, int64_t begin, int64_t end, float* to) {
+void copy_channels(const sparseplan::FlatPlan& plan, const float* x, int64_t images, int64_t begin, int64_t end,
+                   float* to) {
     if (plan.images > 1 && plan.h_in * plan.w_in * plan.rows * plan.pitch == 1) {
         // One pixel an image: the channels are what lies side by side.
         for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
@@ -255,7 +256,8 @@ void write_interleaved(const sparseplan::FlatPlan& plan, Tile tile, const float*
 }
 
 // One pixel an image: consecutive output channels are consecutive in memory.
-void write_pixels(const sparseplan::FlatPlan& plan, Tile tile, const float* sums, int64_t channels, float* y, int64_t images) {
+void write_pixels(const sparseplan::FlatPlan& plan, Tile tile, const float* sums, int64_t channels, float* y,
+                  int64_t images) {
     const int64_t sums_stride = plan.tile * kLanes;
     for (int64_t t = 0; t < tile.vectors; ++t) {
         const int64_t image = tile.begin + t * kLanes;
@@ -271,7 +273,7 @@ void write_pixels(const sparseplan::FlatPlan& plan, Tile tile, const float* sums
 
 // --------------------------------------------------------------------------------------------------- the whole run
 
-// Where a task works: a block of images, its first image in x and y, and its input as the offsets expect it.
+// A block of images: where the first lies in x and y, and whether x ends with the block.
 struct Block {
     const float* x;
     float* y;
@@ -296,7 +298,8 @@ inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y
             smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
 }
 
-void write_tile(const sparseplan::FlatPlan& plan, const Block& block, Tile tile, int64_t k, int64_t channels, const float* sums) {
+void write_tile(const sparseplan::FlatPlan& plan, const Block& block, Tile tile, int64_t k, int64_t channels,
+                const float* sums) {
     const int64_t pixels = plan.h_out * plan.w_out, sums_stride = plan.tile * kLanes;
     if (plan.images > 1 && pixels == 1) {
         write_pixels(plan, tile, sums, channels, block.y + k, block.images);
@@ -372,7 +375,8 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float
 #pragma omp for schedule(dynamic)
             for (int64_t task = 0; task < tasks; ++task) {
                 const int64_t part = task % parts;
-                compute_tile(plan, block, in, task / parts, plan.c_out * part / parts, plan.c_out * (part + 1) / parts, sums);
+                const int64_t k_begin = plan.c_out * part / parts, k_end = plan.c_out * (part + 1) / parts;
+                compute_tile(plan, block, in, task / parts, k_begin, k_end, sums);
             }
         }
     }

@@ -19,7 +19,8 @@ struct IsaTable {
     void (*run_flat)(const FlatPlan& plan, const float* x, float* y, int threads);
     void (*run_sell)(const SellPlan& plan, const float* x, float* y, int threads);
     double (*fma_work)(int64_t rounds);                     // runs multiply-adds, returns their flop
-    float (*sum_floats)(const float* data, int64_t count);  // count: a multiple of 256, data: 64-byte aligned
+    // Sum over `passes` reads of `count` floats, a multiple of 256.
+    float (*sum_floats)(const float* data, int64_t count, int64_t passes);
 };
 
 extern const IsaTable kBaseline;

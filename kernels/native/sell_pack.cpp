@@ -6,8 +6,8 @@
 
 namespace sparseplan {
 
-SellSparse::SellSparse(const IsaTable& isa, int64_t n, int64_t c_out, int64_t c_in, const float* weight, const float* bias,
-                       bool relu)
+SellSparse::SellSparse(const IsaTable& isa, int64_t n, int64_t c_out, int64_t c_in, const float* weight,
+                       const float* bias, bool relu)
     : isa_(isa) {
     if (c_in > 65536) throw std::invalid_argument("columns are stored in 16 bits: c_in must be at most 65536");
     const int64_t lanes = isa.lanes, slices = (c_out + lanes - 1) / lanes;

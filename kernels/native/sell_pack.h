@@ -12,7 +12,8 @@ namespace sparseplan {
 class SellSparse {
   public:
     // weight: [c_out, c_in], dense with zeros; c_in at most 65536.
-    SellSparse(const IsaTable& isa, int64_t n, int64_t c_out, int64_t c_in, const float* weight, const float* bias, bool relu);
+    SellSparse(const IsaTable& isa, int64_t n, int64_t c_out, int64_t c_in, const float* weight,
+               const float* bias, bool relu);
     SellSparse(const SellSparse&) = delete;
     SellSparse& operator=(const SellSparse&) = delete;
 

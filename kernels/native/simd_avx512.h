@@ -46,7 +46,8 @@ inline void transpose(Vec (&v)[16]) {
     }
     // b[4 i + j]: rows 4 i .. 4 i + 3 of columns j, j + 4, j + 8, j + 12, one a 128-bit part.
     for (int j = 0; j < 4; ++j) {
-        const Vec even_01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88), odd_01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
+        const Vec even_01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88);
+        const Vec odd_01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
         const Vec even_23 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
         const Vec odd_23 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
         v[j] = _mm512_shuffle_f32x4(even_01, even_23, 0x88);

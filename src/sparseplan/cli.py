@@ -175,8 +175,9 @@ def _predict(options: argparse.Namespace) -> str:
 
 
 def _plan(options: argparse.Namespace) -> str:
-    from .commands.plan import DEFAULT_PATTERNS, plan
+    from .commands.plan import plan
     from .planner.explain import explain
+    from .planner.make_plan import DEFAULT_PATTERNS
     from .progress_bar import ProgressBar
 
     with ProgressBar() as bar:

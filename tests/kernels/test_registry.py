@@ -23,7 +23,7 @@ CONVOLUTIONS = {
     "odd": Problem(op="conv2d", n=3, c_in=7, c_out=5, h_in=9, w_in=11, kernel=(3, 3), padding=(1, 1)),
     "tail": Problem(op="conv2d", n=17, c_in=33, c_out=19, h_in=5, w_in=6, kernel=(3, 3), padding=(1, 1)),
     "full_blocks": Problem(op="conv2d", n=16, c_in=32, c_out=48, h_in=8, w_in=8, kernel=(3, 3), padding=(1, 1)),
-    "one_image": Problem(op="conv2d", n=1, c_in=16, c_out=16, h_in=21, w_in=20, kernel=(5, 5), padding=(2, 2)),
+    "one_image": Problem(op="conv2d", n=1, c_in=6, c_out=10, h_in=19, w_in=18, kernel=(5, 5), padding=(2, 2)),
     "pointwise": Problem(op="conv2d", n=4, c_in=24, c_out=18, h_in=7, w_in=5),
     "pointwise_strided": Problem(op="conv2d", n=2, c_in=9, c_out=16, h_in=7, w_in=8, stride=(2, 2)),
     "strided": Problem(op="conv2d", n=2, c_in=8, c_out=20, h_in=13, w_in=14, kernel=(3, 3), stride=(2, 3)),
@@ -108,6 +108,9 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
     reasons = []
     for kind in kernel.patterns:
         sized = _under(problem, kernel, EXAMPLE_OF_KIND.get(kind, kind))
+        if kernel.why_unsupported(sized, machine):
+            # Kernels that interleave images want more of them.
+            sized = replace(sized, n=19)
         if reason := kernel.why_unsupported(sized, machine):
             reasons.append(reason)
             continue

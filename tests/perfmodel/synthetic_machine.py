@@ -98,7 +98,9 @@ def synthetic_kernel(name: str, *, patterns: tuple[str, ...] = ("unstructured",)
 
 SPARSE = synthetic_kernel("conv2d_unstructured_f32_synthetic")
 UNMEASURED = synthetic_kernel("conv2d_unstructured_f32_unmeasured")
-TRUTH = Roofline(arithmetic=0.4, streaming=0.9, memory=0.5, overhead_scale=3.0, paging_scale=1.0, thinning=0.15, sharpness=3.0)
+TRUTH = Roofline(
+    arithmetic=0.4, streaming=0.9, memory=0.5, overhead_scale=3.0, paging_scale=1.0, thinning=0.15, sharpness=3.0
+)
 
 
 def random_problems(count: int, seed: int) -> tuple[Problem, ...]:

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from synthetic_machine import SPARSE, Truth, profile_of, random_problems, samples_of
+
 from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.break_even import break_even_sparsity, useful_sparsity
 from sparseplan.perfmodel.fit import fit_performance_model
 from sparseplan.perfmodel.predict import PerformanceModel
-from synthetic_machine import SPARSE, Truth, profile_of, random_problems, samples_of
 
 HEAVY = Problem(op="conv2d", n=16, c_in=256, c_out=256, h_in=14, w_in=14, kernel=(3, 3), padding=(1, 1), threads=2)
 

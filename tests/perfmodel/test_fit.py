@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from sparseplan.kernels.errors import InputError
-from sparseplan.perfmodel.fit import fit_performance_model
-from sparseplan.perfmodel.predict import PerformanceModel
 from synthetic_machine import (
     SPARSE,
     UNMEASURED,
@@ -18,6 +16,10 @@ from synthetic_machine import (
     random_problems,
     samples_of,
 )
+
+from sparseplan.kernels.errors import InputError
+from sparseplan.perfmodel.fit import fit_performance_model
+from sparseplan.perfmodel.predict import PerformanceModel
 
 
 def _model(truth: Truth, count: int = 120) -> PerformanceModel:
@@ -75,7 +77,7 @@ def test_time_never_rises_with_sparsity() -> None:
     for problem in random_problems(20, seed=10):
         curve = [problem.with_sparsity("unstructured", sparsity) for sparsity in np.linspace(0.0, 0.99, 40)]
         times = [answer.median_s for answer in model.predict_many(curve, SPARSE.name)]
-        assert all(later <= earlier * (1 + 1e-9) for earlier, later in zip(times, times[1:], strict=False))
+        assert all(later <= earlier * (1 + 1e-9) for earlier, later in itertools.pairwise(times))
 
 
 def test_outliers_do_not_move_the_fit() -> None:
@@ -146,7 +148,7 @@ def test_many_predictions_equal_single_ones_and_none_is_none() -> None:
 
 
 def test_an_unknown_kernel_is_named() -> None:
-    with pytest.raises(InputError, match="conv2d_nonsense.*synthetic"):
+    with pytest.raises(InputError, match=r"conv2d_nonsense.*synthetic"):
         _model(Truth()).predict(random_problems(1, seed=1)[0], "conv2d_nonsense")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.gsl import (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sparseplan.perfmodel.interval import COVERAGE, UNKNOWN, conformal_interval
 
 

@@ -29,7 +29,9 @@ def build(sizes: list[int], seed: int, sources: int = 3) -> Knapsack:
 
 def assignments(knapsack: Knapsack) -> list[np.ndarray]:
     layers = range(int(knapsack.layer.max()) + 1)
-    return [np.array(each) for each in itertools.product(*(np.flatnonzero(knapsack.layer == layer) for layer in layers))]
+    return [
+        np.array(each) for each in itertools.product(*(np.flatnonzero(knapsack.layer == layer) for layer in layers))
+    ]
 
 
 def upper_s(knapsack: Knapsack, chosen: np.ndarray) -> float:
@@ -104,7 +106,7 @@ def test_large_network_is_solved_to_its_gap_quickly() -> None:
 
 
 def test_time_limit_still_answers_within_the_budget() -> None:
-    knapsack = build([30] * 57, seed=4, sources=12)
+    knapsack = build([10] * 12, seed=4, sources=4)
     budget_s = 1.5 * knapsack.upper_s(np.array(fastest(knapsack).chosen))
     solution = solve_knapsack(knapsack, budget_s=budget_s, time_limit_s=0.0)
     assert solution.status == "time_limit"

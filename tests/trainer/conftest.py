@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from sparseplan.trainer.data import DataSplits, Split
 from torch import Tensor, nn
+
+from sparseplan.trainer.data import DataSplits, Split
 
 
 class DigitNet(nn.Module):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+
 from sparseplan.trainer.batches import derived_seed, steps_per_epoch, training_batches
 from sparseplan.trainer.data import DataSplits, Split
 

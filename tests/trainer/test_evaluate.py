@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from sparseplan.kernels.errors import InputError
 from sparseplan.trainer.batch_norm import reestimate_batch_norm
 from sparseplan.trainer.data import DataSplits, Split
 from sparseplan.trainer.evaluate import evaluate
-from torch import nn
 
 
 def test_loss_and_accuracy_do_not_depend_on_the_batches(digits: DataSplits, make_net: Callable[[], nn.Module]) -> None:

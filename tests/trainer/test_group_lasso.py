@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+
 from sparseplan.kernels.groups import expand_groups, group_norms, group_sizes, magnitude_mask
 from sparseplan.kernels.pattern import BlockPart, parse_pattern
 from sparseplan.trainer.group_lasso import group_soft_threshold, shrink_doomed_groups, structured_parts

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.kernels.groups import magnitude_mask
 from sparseplan.kernels.pattern import parse_pattern
-from sparseplan.trainer.assignment import LayerSparsity, assignment_sha256, weight_view
+from sparseplan.trainer.assignment import LayerSparsity
 from sparseplan.trainer.masks import hold_gradients, hold_momentum, masked_layers, update_masks
-from torch import nn
 
 
 def assign(name: str, pattern: str, sparsity: float) -> LayerSparsity:
@@ -111,26 +112,3 @@ def test_patterns_of_activations_are_refused() -> None:
 def test_a_sparsity_out_of_range_is_refused_at_once() -> None:
     with pytest.raises(InputError, match=r"1\.5"):
         masked_layers(small_net(), (assign("0", "filter", 1.5),))
-
-
-def test_the_weight_view_shares_memory() -> None:
-    linear = nn.Linear(6, 4)
-    view = weight_view(linear)
-    assert view.shape == (4, 6, 1, 1)
-    view.data[0, 0] = 7.0
-    assert linear.weight[0, 0] == 7.0
-    with pytest.raises(InputError, match="ReLU"):
-        weight_view(nn.ReLU())
-
-
-def test_the_fingerprint_tells_assignments_apart() -> None:
-    one = (assign("0", "filter", 0.5), assign("4", "2:4", 0.5))
-    assert assignment_sha256(one) == assignment_sha256((assign("0", "filter", 0.5), assign("4", "2:4", 0.5)))
-    others = [
-        one[:1],
-        one[::-1],
-        (one[0], assign("4", "1:4", 0.75)),
-        (assign("0", "filter", 0.5000001), one[1]),
-        (assign("1", "filter", 0.5), one[1]),
-    ]
-    assert len({assignment_sha256(other) for other in (one, *others)}) == 6

@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+
 from sparseplan.trainer.schedule import cosine_learning_rate, cubic_sparsity, pruning_epochs
 
 

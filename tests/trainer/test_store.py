@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
+
 from sparseplan.kernels.errors import InputError
 from sparseplan.trainer.schema import CheckpointState, RunManifest, TrainConfig
 from sparseplan.trainer.store import Checkpoint, RunFolder, load_weights, save_weights
-from torch import nn
 
 
 def manifest(**changes: str) -> RunManifest:

@@ -17,14 +17,13 @@ from ..kernels.progress import Progress, silent
 from ..kernels.registry import REGISTRY
 from ..model_spec import load_model
 from ..perfmodel.fit import fit_performance_model
-from ..planner.make_plan import PlanContext, PlanRequest, make_plan
+from ..planner.make_plan import DEFAULT_PATTERNS, PlanContext, PlanRequest, make_plan
 from ..planner.schema import DtypePolicy, Plan, Target
 from ..planner.sensitivity import Calibration
 from ..planner.store import save_plan
 from ..profiles.store import load_profile
 from ..trainer.store import load_weights
 
-DEFAULT_PATTERNS = ("unstructured", "filter", "channel", "shape", "filter+shape")
 CALIBRATION_IMAGES = 512
 
 

@@ -1,0 +1,166 @@
+"""Explain a plan in plain text: what each layer got, why, and what would change it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from ..kernels.errors import InputError
+from ..perfmodel.schema import Interval
+from .reasons import milliseconds, percent, speed, why_lost, zeros
+from .schema import Candidate, LayerPlan, Plan
+
+
+def explain(plan: Plan, layer: str | None = None) -> str:
+    """A table of the whole plan, or everything about one of its layers.
+
+    Raises
+    ------
+    InputError
+        If the plan has no layer of that name; the message lists close ones.
+    """
+    if layer is None:
+        return _explain_plan(plan)
+    for planned in plan.layers:
+        if planned.name == layer:
+            return _explain_layer(planned, plan)
+    for skipped in plan.skipped:
+        if skipped.name == layer:
+            return f"{skipped.name} ({skipped.kind}) was not planned: {skipped.reason}\n"
+    names = [known.name for known in (*plan.layers, *plan.skipped)]
+    close = difflib.get_close_matches(layer, names, n=3, cutoff=0.4) or names[:3]
+    raise InputError(f"the plan has no layer {layer!r}; close names: {', '.join(close)}")
+
+
+def _explain_plan(plan: Plan) -> str:
+    totals, solver = plan.totals, plan.solver
+    rows = [
+        (
+            layer.name + (f" (x{layer.calls})" if layer.calls > 1 else ""),
+            layer.chosen.pattern,
+            "" if layer.chosen.pattern == "dense" else percent(layer.chosen.sparsity),
+            layer.chosen.kernel,
+            milliseconds(layer.calls * layer.dense.time_s.median),
+            milliseconds(layer.calls * layer.chosen.time_s.median),
+            f"+{layer.chosen.loss_increase:.3g}",
+        )
+        for layer in plan.layers
+    ]
+    header = ("layer", "pattern", "zeros", "kernel", "dense", "planned", "loss")
+    lines = [
+        f"Plan for {plan.model}, input {_by(plan.input_shape)}, {plan.dtype_policy}, "
+        f"{plan.threads} thread{'s' if plan.threads > 1 else ''} of {plan.machine}",
+        f"Target: {_target(plan)}",
+        f"Solver: {solver.status.replace('_', ' ')}: {solver.message}"
+        + (f" (gap {percent(solver.gap_frac)}, {solver.time_s:.2g} s)" if solver.gap_frac is not None else ""),
+        "",
+        *_table([header, *rows]),
+        "",
+        f"Dense network    {_range(totals.dense_time_s)}",
+        f"Planned network  {_range(totals.planned_time_s)}, "
+        f"{totals.dense_time_s.median / totals.planned_time_s.median:.2f}x by medians",
+        f"Between layers   {_range(totals.rest_time_s)}, part of both",
+        f"Best reachable   {totals.best_reachable_speedup:.2f}x at the upper quantile of the time",
+        f"Loss             +{totals.loss_increase:.3g}, {_LOSS[plan.sensitivity_source]}, before training",
+    ]
+    if plan.skipped:
+        lines += ["", "Not planned:"]
+        lines += [f"  {skipped.name} ({skipped.kind}): {skipped.reason}" for skipped in plan.skipped]
+    return "\n".join(lines) + "\n"
+
+
+_LOSS = {
+    "calibration": "nat of cross-entropy on calibration data",
+    "magnitude": "share of the squared weights that goes, summed over layers (no calibration data)",
+}
+
+
+def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
+    chosen, dense = layer.chosen, layer.dense
+    lines = [
+        f"{layer.name}: {layer.reason}",
+        "",
+        f"Chosen   {zeros(chosen)} on {chosen.kernel}, {_range(chosen.time_s)}, bound by {layer.binding_resource}",
+        f"Dense    {dense.kernel}, {_range(dense.time_s)}",
+        f"Calls    {layer.calls} in one forward pass; times are of one call",
+    ]
+    if layer.considered:
+        header = ("considered", "kernel", "time", "loss", "why it lost")
+        rows = [
+            (
+                zeros(candidate),
+                candidate.kernel,
+                _range(candidate.time_s),
+                f"+{candidate.loss_increase:.3g}",
+                why_lost(candidate, chosen, dense) + ("; extrapolated" if candidate.extrapolated else ""),
+            )
+            for candidate in layer.considered
+        ]
+        lines += ["", *_table([header, *rows])]
+    if layer.break_even_sparsity:
+        lines += ["", "Sparsity at which a kernel pays:"]
+        lines += [f"  {kernel}: {_pays(layer, kernel)}" for kernel in layer.break_even_sparsity]
+    lines += ["", f"What would change this: {_what_would_change(layer, plan)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _pays(layer: LayerPlan, kernel: str) -> str:
+    first, last = layer.break_even_sparsity[kernel], layer.useful_sparsity.get(kernel)
+    if first is None:
+        return "loses to dense at every sparsity"
+    return f"beats dense from {percent(first)}" + (
+        "" if last is None else f"; beyond {percent(last)} more zeros gain next to nothing"
+    )
+
+
+def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
+    chosen, dense = layer.chosen, layer.dense
+    sparse = [candidate for candidate in layer.considered if candidate.pattern != "dense"]
+    sure = [candidate for candidate in sparse if candidate.time_s.high < dense.time_s.median]
+    if chosen.pattern != "dense":
+        milder = [candidate for candidate in sure if candidate.loss_increase < chosen.loss_increase]
+        harder = [candidate for candidate in sure if candidate.time_s.high < chosen.time_s.high]
+        changes = [f"a lower target: {_near(milder, chosen)}, or dense"] if milder else ["a lower target: dense"]
+        if harder:
+            changes.append(f"a higher one: {_near(harder, chosen)}")
+        return "; ".join(changes) + "."
+    if sure:
+        return f"a higher target than {_target(plan)}: {_near(sure, chosen)} ({speed(_nearest(sure, chosen), dense)})."
+    reachable = [(kernel, first) for kernel, first in layer.break_even_sparsity.items() if first is not None]
+    if reachable:
+        kernel, first = min(reachable, key=lambda each: each[1])
+        return (
+            f"zeros beyond {percent(first)} (where {kernel} breaks even), a narrower prediction (profile with a larger "
+            "budget), or a faster kernel."
+        )
+    return "only another machine, another batch size or a faster kernel: none beats dense here at any sparsity."
+
+
+def _near(candidates: Sequence[Candidate], chosen: Candidate) -> str:
+    return zeros(_nearest(candidates, chosen))
+
+
+def _nearest(candidates: Sequence[Candidate], chosen: Candidate) -> Candidate:
+    return min(candidates, key=lambda candidate: abs(candidate.time_s.median - chosen.time_s.median))
+
+
+def _target(plan: Plan) -> str:
+    target = plan.target
+    if target.speedup is not None:
+        return f"{target.speedup:g}x faster than the best dense network"
+    if target.latency_s is not None:
+        return f"at most {milliseconds(target.latency_s)} a batch"
+    return f"at most {target.max_accuracy_drop_points:g} points of calibration accuracy lost before training"
+
+
+def _range(time: Interval) -> str:
+    return f"{milliseconds(time.median)} [{time.low * 1e3:.3g}, {time.high * 1e3:.3g}]"
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

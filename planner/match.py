@@ -1,0 +1,43 @@
+"""Check that a plan belongs to a model."""
+
+from __future__ import annotations
+
+import difflib
+
+from torch import nn
+
+from ..kernels.errors import InputError
+from .schema import Plan
+
+
+def check_plan_fits(plan: Plan, model: nn.Module) -> None:
+    """Check that every planned layer exists in a model with the weight shape that the plan was made for.
+
+    Raises
+    ------
+    InputError
+        Names the first layer that does not fit, and both shapes.
+    """
+    modules = dict(model.named_modules())
+    kinds: dict[str, type[nn.Module]] = {"conv2d": nn.Conv2d, "linear": nn.Linear}
+    for layer in plan.layers:
+        module = modules.get(layer.name)
+        if module is None:
+            close = difflib.get_close_matches(layer.name, list(modules), n=3, cutoff=0.5)
+            raise InputError(
+                f"the plan is for {plan.model} and has a layer {layer.name!r}, the model has none of that name"
+                + (f" (close: {', '.join(close)})" if close else "")
+                + "; give the model that the plan was made for"
+            )
+        if not isinstance(module, kinds[layer.problem.op]):
+            raise InputError(
+                f"layer {layer.name!r} is a {type(module).__name__}, the plan has a {layer.problem.op} there; "
+                "give the model that the plan was made for"
+            )
+        shape = tuple(module.get_parameter("weight").shape)
+        planned = layer.problem.weight_shape[: len(shape)]
+        if shape != planned:
+            raise InputError(
+                f"layer {layer.name!r} has a weight {list(shape)}, the plan was made for {list(planned)}; "
+                "give the model that the plan was made for, or plan again"
+            )

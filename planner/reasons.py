@@ -1,0 +1,72 @@
+"""Why a layer got what it got, in plain words; the same words in the plan and in its explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .schema import Candidate
+
+
+def milliseconds(time_s: float) -> str:
+    return f"{time_s * 1e3:.3g} ms"
+
+
+def percent(frac: float) -> str:
+    return f"{100.0 * frac:.1f}".rstrip("0").rstrip(".") + " %"
+
+
+def zeros(candidate: Candidate) -> str:
+    """Pattern and sparsity: ``unstructured 90 %``."""
+    return candidate.pattern if candidate.pattern == "dense" else f"{candidate.pattern} {percent(candidate.sparsity)}"
+
+
+def speed(candidate: Candidate, dense: Candidate) -> str:
+    """Against the best dense way: ``3.1x faster than dense``."""
+    ratio = dense.time_s.median / candidate.time_s.median
+    return f"{ratio:.2f}x faster than dense" if ratio >= 1.0 else f"{1.0 / ratio:.2f}x slower than dense"
+
+
+def why_chosen(chosen: Candidate, dense: Candidate) -> str:
+    """Of a sparse choice."""
+    return f"{zeros(chosen)} on {chosen.kernel}: {speed(chosen, dense)}, loss +{chosen.loss_increase:.3g}"
+
+
+def why_dense(
+    dense: Candidate, considered: tuple[Candidate, ...], break_even: Mapping[str, float | None], *, has_faster: bool
+) -> str:
+    """Of a layer that stays dense: no kernel can win, or winning was not worth its loss."""
+    if not considered:
+        return f"left dense: no sparse kernel here can run this layer in an allowed pattern; {dense.kernel} it is"
+    if has_faster:
+        nearest = min(considered, key=lambda candidate: candidate.loss_increase)
+        return (
+            f"left dense: the plan does without it; {zeros(nearest)} would be {speed(nearest, dense)} "
+            f"at loss +{nearest.loss_increase:.3g}"
+        )
+    closest = min(considered, key=lambda candidate: candidate.time_s.high)
+    return f"left dense: no kernel surely beats {milliseconds(dense.time_s.median)}; " + would_need(closest, break_even)
+
+
+def would_need(candidate: Candidate, break_even: Mapping[str, float | None]) -> str:
+    """From which sparsity a loser would win."""
+    sparsity = break_even.get(candidate.kernel)
+    if sparsity is None:
+        return f"{candidate.pattern} on {candidate.kernel} loses at every sparsity"
+    return f"{candidate.pattern} on {candidate.kernel} would need > {percent(sparsity)} zeros"
+
+
+def why_lost(candidate: Candidate, chosen: Candidate, dense: Candidate) -> str:
+    """Of a candidate that was considered."""
+    time, rival = candidate.time_s, dense.time_s
+    if candidate.pattern != "dense" and time.median >= rival.median:
+        return f"{speed(candidate, dense)}"
+    if candidate.pattern != "dense" and time.high >= rival.median:
+        return f"not surely faster: at worst {milliseconds(time.high)} against {milliseconds(rival.median)} dense"
+    slower, worse = time.high >= chosen.time_s.high, candidate.loss_increase >= chosen.loss_increase
+    if slower and worse:
+        return "the choice has no more loss and takes no longer"
+    if slower:
+        factor = time.median / chosen.time_s.median
+        return f"less loss but {factor:.2f}x the time of the choice; the time is worth more elsewhere"
+    extra = candidate.loss_increase - chosen.loss_increase
+    return f"faster, but {extra:.3g} more loss, which buys more in other layers"

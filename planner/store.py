@@ -1,0 +1,30 @@
+"""Plans as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..kernels.documents import read_document, write_document
+from .schema import Plan
+
+
+def save_plan(path: Path, plan: Plan) -> None:
+    """Write a plan as JSON, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    write_document(path, plan)
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated, no plan, or of a newer schema version.
+    """
+    return read_document(path, Plan, kind="plan")

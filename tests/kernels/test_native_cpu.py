@@ -1,0 +1,120 @@
+"""Run-time detection, its override, and the ceilings of the machine."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sparseplan.kernels import _native
+from sparseplan.kernels.cpu import ISA_VARIABLE, detect_machine
+from sparseplan.kernels.errors import InputError
+from sparseplan.kernels.flat_sparse import flat_shape
+from sparseplan.kernels.native_layer import INSTRUCTION_SETS, InstructionSet
+from sparseplan.kernels.problem import Problem
+
+ISA = tuple(_native.isa_list())
+FLAGS = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+
+
+def cpu_flags() -> set[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((set(line.split(":")[1].split()) for line in file if line.startswith("flags")), set())
+    except OSError:
+        return set()
+
+
+@pytest.mark.skipif(not cpu_flags(), reason="the system lists no CPU flags")
+def test_detection_agrees_with_the_operating_system() -> None:
+    assert ("baseline", *(name for name, needed in FLAGS.items() if needed <= cpu_flags())) == ISA
+
+
+def test_no_override_means_all() -> None:
+    machine = detect_machine({})
+    assert machine.isa == ISA
+    assert machine.device == "cpu"
+    assert all(hasattr(torch.ops.mkldnn, name.removeprefix("mkldnn::")) for name in machine.torch_ops)
+
+
+@pytest.mark.parametrize("cap", ISA)
+def test_override_caps(cap: str) -> None:
+    assert detect_machine({ISA_VARIABLE: cap}).isa == ISA[: ISA.index(cap) + 1]
+
+
+@pytest.mark.parametrize("cap", ["avx3", "", "AVX2"])
+def test_override_must_name_an_instruction_set(cap: str) -> None:
+    with pytest.raises(InputError, match="allowed: baseline"):
+        detect_machine({ISA_VARIABLE: cap})
+
+
+def test_override_is_read_from_the_environment() -> None:
+    script = "from sparseplan.kernels.cpu import detect_machine; print(*detect_machine().isa)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {ISA_VARIABLE: "baseline"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["baseline"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="the system lists no loaded libraries")
+def test_one_openmp_runtime_is_loaded() -> None:
+    with open("/proc/self/maps", encoding="utf-8") as file:
+        runtimes = {line.split()[-1] for line in file if "libgomp" in line}
+    assert len(runtimes) == 1
+
+
+@pytest.mark.parametrize("isa", [isa for isa in INSTRUCTION_SETS if isa.name in ISA], ids=lambda isa: isa.name)
+def test_packing_refuses_what_would_leave_memory(isa: InstructionSet) -> None:
+    problem = Problem(op="conv2d", n=1, c_in=2, c_out=3, h_in=4, w_in=4, pattern="unstructured", sparsity=0.5)
+    shape = flat_shape(problem, isa, interleaved=False)
+    sizes = {name: getattr(shape, name) for name in ("images", "rows", "pitch", "phase_floats", "channel_floats")}
+    sizes |= {name: getattr(shape, name) for name in ("tile", "k_block", "c_blocks", "copies_input", "vectors")}
+    sizes |= {"n": 1, "c_in": 2, "h_in": 4, "w_in": 4, "c_out": 3, "h_out": 4, "w_out": 4}
+    sizes |= {"stride_h": 1, "stride_w": 1, "pad_h": 0, "pad_w": 0}
+    weight, offsets = torch.ones(3, 2).numpy(), torch.tensor([0, shape.channel_floats]).to(torch.uint32).numpy()
+
+    def pack(offset_change: int = 0, **changes: int) -> None:
+        _native.FlatSparse(
+            isa=isa.name,
+            shape=_native.FlatShape(**(sizes | changes)),
+            phases_h=[0],
+            phases_w=[0],
+            weight=weight,
+            tap_offset=offsets + offsets.dtype.type(offset_change),
+            block_taps=2,
+            groups=1,
+            group_offset=0,
+            bias=None,
+            relu=False,
+        )
+
+    pack()
+    for message, wrong in {
+        "registers": {"tile": isa.max_tile + 1},
+        "cover": {"vectors": shape.vectors + 1},
+        "leave": {"offset_change": 64},
+        "block_taps": {"c_blocks": 2},
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            pack(**wrong)
+
+
+def test_ceilings_are_plausible() -> None:
+    fma = _native.peak_flop_per_s("fma_f32", 0.01, 1)
+    assert fma is not None
+    assert 1e8 < fma < 2e12
+    dot = _native.peak_flop_per_s("dot_bf16", 0.01, 1)
+    assert dot is None or 1e8 < dot < 1e13
+    assert 1e8 < _native.bandwidth_byte_per_s(16 * 1024, 0.01, 1) < 1e13
+    assert 1e8 < _native.bandwidth_byte_per_s(16 * 1024 * 1024, 0.01, 2) < 1e13
+    assert 0.0 < _native.parallel_region_latency_s(2) < 1.0
+
+
+def test_unknown_unit_is_refused() -> None:
+    with pytest.raises(ValueError, match="fma_f32"):
+        _native.peak_flop_per_s("int8", 0.01, 1)  # type: ignore[arg-type]

@@ -1,0 +1,224 @@
+"""What capture finds in models of many kinds."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparseplan.kernels.errors import InputError
+from sparseplan.kernels.problem import Problem
+from sparseplan.planner.capture import Captured, capture
+from sparseplan.planner.capture_export import trace_by_export
+from sparseplan.planner.capture_fx import trace_by_fx
+from sparseplan.planner.capture_hooks import trace_by_hooks
+from sparseplan.planner.trace import Trace
+
+BATCH = 2
+
+
+def layers_of(captured: Captured) -> dict[str, Problem]:
+    return {layer.name: layer.problem for layer in captured.layers}
+
+
+def rest_of(captured: Captured) -> list[tuple[str, float]]:
+    return [(each.operation, each.bytes_moved) for each in captured.rest]
+
+
+def test_shapes_of_every_kind_of_layer(small_net: nn.Module) -> None:
+    captured = capture(small_net, torch.randn(BATCH, 1, 8, 8))
+    assert captured.method == "export"
+    assert captured.skipped == ()
+    conv = {"op": "conv2d", "n": BATCH, "kernel": (3, 3), "padding": (1, 1)}
+    assert layers_of(captured) == {
+        "stem": Problem(**conv, c_in=1, c_out=16, h_in=8, w_in=8),
+        "wide": Problem(**conv, c_in=16, c_out=32, h_in=8, w_in=8, stride=(2, 2)),
+        "grouped": Problem(**conv, c_in=32, c_out=32, h_in=4, w_in=4, groups=4),
+        "depthwise": Problem(**conv, c_in=32, c_out=32, h_in=4, w_in=4, groups=32),
+        "head": Problem(op="linear", n=BATCH, c_in=32, c_out=10),
+    }
+
+
+def test_rest_counts_what_is_not_fused(small_net: nn.Module) -> None:
+    image = BATCH * 32 * 4 * 4 * 4
+    assert rest_of(capture(small_net, torch.randn(BATCH, 1, 8, 8))) == [
+        ("add", 3 * image),  # reads two, writes one
+        ("relu", 2 * image),  # behind the addition, so no kernel takes it
+        ("mean", image + BATCH * 32 * 4),
+    ]
+
+
+class ReadTwice(nn.Module):
+    """The batch norm's input is needed again, so it cannot be folded away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.norm(y) + y
+
+
+@pytest.mark.parametrize("trace", [trace_by_export, trace_by_fx])
+def test_nothing_is_fused_where_the_value_is_read_twice(trace: Callable[[nn.Module, Tensor], Trace]) -> None:
+    names = [operation.operation for operation in trace(ReadTwice().eval(), torch.randn(BATCH, 1, 4, 4))]
+    assert names[0] == "conv2d"
+    rest = [name for name, _ in rest_of(capture(ReadTwice(), torch.randn(BATCH, 1, 4, 4)))]
+    assert rest == ["batch_norm", "add"]
+
+
+def test_the_three_ways_see_the_same_layers(small_net: nn.Module) -> None:
+    example = torch.randn(BATCH, 1, 8, 8)
+    small_net.eval()
+    found = [
+        [
+            (each.operation, each.module, [value.shape for value in each.inputs])
+            for each in trace(small_net, example)
+            if each.operation in ("conv2d", "linear")
+        ]
+        for trace in (trace_by_export, trace_by_fx, trace_by_hooks)
+    ]
+    assert len(found[0]) == 5
+    assert found[0] == found[1] == found[2]
+
+
+class DependsOnData(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        if float(x.sum()) > 1e9:
+            x = x * 2
+        return self.pool(x)
+
+
+def test_control_flow_on_data_falls_back_to_hooks() -> None:
+    captured = capture(DependsOnData(), torch.randn(BATCH, 1, 10, 10))
+    assert captured.method == "hooks"
+    assert list(layers_of(captured)) == ["conv"]
+    assert rest_of(captured) == [("max_pool", (BATCH * 4 * 8 * 8 + BATCH * 4 * 4 * 4) * 4)]
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(4, 4, 1)
+        self.again = self.mix
+        self.scale = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.again(self.mix(x))
+        return self.scale(x).mean() + self.scale(x[:, :, :4]).mean()
+
+
+def test_a_shared_layer_is_one_decision() -> None:
+    captured = capture(Shared(), torch.randn(BATCH, 4, 8, 8))
+    assert [(layer.name, layer.calls) for layer in captured.layers] == [("mix", 2)]
+    (skipped,) = captured.skipped
+    assert skipped.name == "scale"
+    assert "different input shapes" in skipped.reason
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def test_tied_weights_are_skipped() -> None:
+    captured = capture(Tied(), torch.randn(BATCH, 4))
+    assert captured.layers == ()
+    reasons = {layer.name: layer.reason for layer in captured.skipped}
+    assert "'second'" in reasons["first"]
+
+
+class Zoo(nn.Module):
+    """Layers that cannot be planned, and ways to call those that can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = nn.Conv2d(2, 4, 3, padding="same", dilation=2)
+        self.even = nn.Conv2d(4, 4, 2, padding="same")
+        self.circular = nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
+        self.up = nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.line = nn.Conv1d(4, 4, 1)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        self.each = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(self.circular(self.even(F.gelu(self.same(x)))))
+        tokens = self.line(x.flatten(2)).transpose(1, 2)
+        tokens, _ = self.attention(tokens, tokens, tokens)
+        return self.each(self.normed(tokens)).mean(1)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+def test_what_cannot_be_planned_is_skipped_with_a_reason() -> None:
+    captured = capture(Zoo(), torch.randn(BATCH, 2, 4, 4))
+    assert captured.method == "export"
+    assert layers_of(captured) == {
+        "same": Problem(
+            op="conv2d", n=BATCH, c_in=2, c_out=4, h_in=4, w_in=4, kernel=(3, 3), padding=(2, 2), dilation=(2, 2)
+        ),
+        "each": Problem(op="linear", n=BATCH * 64, c_in=4, c_out=3),
+    }
+    reasons = {layer.name: (layer.kind, layer.reason) for layer in captured.skipped}
+    assert reasons["even"][0] == "Conv2d"
+    assert "even kernel" in reasons["even"][1]
+    assert "circular" in reasons["circular"][1]
+    assert reasons["up"][0] == "ConvTranspose2d"
+    assert reasons["line"][0] == "Conv1d"
+    assert "outside a Conv2d or Linear" in reasons["attention"][1]
+    assert "parametrization" in reasons["normed"][1]
+    rest = [name for name, _ in rest_of(captured)]
+    assert "gelu" in rest
+    assert "softmax" in rest
+    assert "convtranspose2d" in rest
+
+
+def test_the_model_is_left_as_it_was(small_net: nn.Module) -> None:
+    small_net.train()
+    small_net.get_submodule("norm").eval()
+    before = {name: value.clone() for name, value in small_net.state_dict().items()}
+    capture(small_net, torch.randn(BATCH, 1, 8, 8))
+    assert small_net.training
+    assert not small_net.get_submodule("norm").training
+    assert small_net.get_submodule("stem").training
+    assert all(torch.equal(before[name], value) for name, value in small_net.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in small_net.modules())
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts"),
+    [
+        ((2, 3, 8, 8), ("layer 'stem' (Conv2d, weight [16, 1, 3, 3])", "was given [2, 3, 8, 8]", "1 channels")),
+        ((2, 64), ("layer 'stem'", "[2, 64]")),
+    ],
+)
+def test_wrong_input_shape_names_the_layer(
+    small_net: nn.Module, shape: tuple[int, ...], parts: tuple[str, ...]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        capture(small_net, torch.randn(shape))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(part in message for part in parts)
+
+
+def test_wrong_input_shape_inside_a_functional_operation() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 4))
+    with pytest.raises(InputError, match=r"layer '2' \(Linear, weight \[4, 72\]\) was given \[1, 128\]"):
+        capture(model, torch.randn(1, 1, 10, 10))

@@ -1,0 +1,94 @@
+"""What a plan says of itself."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from sparseplan.kernels.errors import InputError
+from sparseplan.planner.explain import explain
+from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
+from sparseplan.planner.reasons import why_lost
+from sparseplan.planner.schema import Candidate, Plan, SkippedLayer, Target
+
+
+@pytest.fixture
+def plan(small_net: nn.Module, make_context: Callable[..., PlanContext]) -> Plan:
+    request = PlanRequest(
+        model_spec="test:net",
+        example=torch.randn(4, 1, 8, 8),
+        target=Target(speedup=2.0),
+        patterns=("unstructured", "filter"),
+    )
+    efficiency = {"conv2d_unstructured_fake": 0.5, "linear_unstructured_fake": 1e-3}
+    made = make_plan(small_net, request, context=make_context(efficiency))
+    skipped = (SkippedLayer(name="up", kind="ConvTranspose2d", reason="no sparse kernel"),)
+    return made.model_copy(update={"skipped": skipped})
+
+
+def test_the_whole_plan(plan: Plan) -> None:
+    text = explain(plan)
+    for layer in plan.layers:
+        (line,) = [line for line in text.splitlines() if line.startswith(layer.name + " ")]
+        assert layer.chosen.kernel in line
+        assert layer.chosen.pattern in line
+    assert "Target: 2x faster than the best dense network" in text
+    assert "Solver: optimal" in text
+    assert f"Best reachable   {plan.totals.best_reachable_speedup:.2f}x" in text
+    assert "no calibration data" in text
+    assert "up (ConvTranspose2d): no sparse kernel" in text
+
+
+def test_a_sparse_layer(plan: Plan) -> None:
+    layer = next(layer for layer in plan.layers if layer.chosen.pattern != "dense")
+    text = explain(plan, layer.name)
+    assert layer.reason in text
+    assert "faster than dense, loss +" in text
+    assert f"Dense    {layer.dense.kernel}" in text
+    assert "why it lost" in text
+    assert "a lower target" in text
+    for kernel, sparsity in layer.break_even_sparsity.items():
+        assert kernel in text
+        assert sparsity is not None
+    assert "beats dense from 5" in text  # at half the dense rate, half the weights must go
+
+
+def test_a_dense_layer(plan: Plan) -> None:
+    head = plan.layers[-1]
+    assert head.chosen == head.dense
+    text = explain(plan, "head")
+    assert "left dense: no kernel surely beats" in text
+    assert "linear_unstructured_fake: loses to dense at every sparsity" in text
+    assert "only another machine" in text
+
+
+def test_a_skipped_layer(plan: Plan) -> None:
+    assert explain(plan, "up") == "up (ConvTranspose2d) was not planned: no sparse kernel\n"
+
+
+def test_an_unknown_layer_names_close_ones(plan: Plan) -> None:
+    with pytest.raises(InputError, match="no layer 'widee'; close names: wide"):
+        explain(plan, "widee")
+
+
+def candidate(plan: Plan, *, time_s: float, high_s: float, loss: float) -> Candidate:
+    sparse = next(layer.chosen for layer in plan.layers if layer.chosen.pattern != "dense")
+    interval = sparse.time_s.model_copy(update={"median": time_s, "low": time_s, "high": high_s})
+    return sparse.model_copy(update={"time_s": interval, "loss_increase": loss})
+
+
+@pytest.mark.parametrize(
+    ("time_s", "high_s", "loss", "words"),
+    [
+        (2.0, 2.1, 0.1, "2.00x slower than dense"),
+        (0.9, 1.1, 0.1, "not surely faster: at worst 1.1e+03 ms"),
+        (0.6, 0.7, 0.5, "the choice has no more loss and takes no longer"),
+        (0.8, 0.9, 0.1, "less loss but 1.60x the time"),
+        (0.25, 0.3, 0.5, "faster, but 0.3 more loss"),
+    ],
+)
+def test_why_a_candidate_lost(plan: Plan, time_s: float, high_s: float, loss: float, words: str) -> None:
+    chosen = candidate(plan, time_s=0.5, high_s=0.6, loss=0.2)
+    dense = candidate(plan, time_s=1.0, high_s=1.0, loss=0.0)
+    assert words in why_lost(candidate(plan, time_s=time_s, high_s=high_s, loss=loss), chosen, dense)

@@ -1,0 +1,70 @@
+"""Ceilings: names, limits, and the real ones of this machine."""
+
+from __future__ import annotations
+
+import pytest
+from profile_samples import FINGERPRINT, FakeProbes
+
+from sparseplan.kernels import _native
+from sparseplan.kernels.cpu import detect_machine
+from sparseplan.kernels.errors import UnsupportedError
+from sparseplan.profiles.ceilings import measure_ceilings, probe_bytes, thread_counts
+from sparseplan.profiles.fingerprint import read_fingerprint
+
+
+def test_names_units_and_threads() -> None:
+    found = measure_ceilings(FINGERPRINT, FakeProbes(), threads=2)
+    rates = {(c.name, c.threads): c.value for c in found}
+    assert rates["flop_per_s:fma_f32", 2] == 2e11
+    assert rates["bandwidth_byte_per_s:dram", 1] == 2e10
+    assert {c.name for c in found if c.threads == 2} == {
+        "flop_per_s:fma_f32",
+        "flop_per_s:dot_bf16",
+        "bandwidth_byte_per_s:l1",
+        "bandwidth_byte_per_s:l2",
+        "bandwidth_byte_per_s:l3",
+        "bandwidth_byte_per_s:dram",
+        "latency_s:parallel_region",
+        "latency_s:torch_op",
+        "latency_s:page_fault",
+    }
+    assert all(c.low <= c.value <= c.high for c in found)
+
+
+def test_a_missing_unit_has_no_ceiling() -> None:
+    names = {c.name for c in measure_ceilings(FINGERPRINT, FakeProbes(bf16=False), threads=1)}
+    assert "flop_per_s:dot_bf16" not in names
+
+
+def test_absurd_values_are_refused() -> None:
+    sizes = probe_bytes(FINGERPRINT, 1)
+    with pytest.raises(UnsupportedError, match=r"bandwidth_byte_per_s:l1.*1e\+20"):
+        measure_ceilings(FINGERPRINT, FakeProbes(broken={sizes["l1"]: 1e20}), threads=1)
+    with pytest.raises(UnsupportedError, match="bandwidth of dram"):
+        measure_ceilings(FINGERPRINT, FakeProbes(broken={sizes["dram"]: 3e11}), threads=1)
+
+
+def test_probe_sizes_lie_inside_their_level() -> None:
+    for threads in (1, 2, 8):
+        sizes = probe_bytes(FINGERPRINT, threads)
+        assert sizes["l1"] < FINGERPRINT.l1d_bytes < sizes["l2"] < FINGERPRINT.l2_bytes
+        assert threads * sizes.get("l3", 0) <= FINGERPRINT.l3_bytes < threads * sizes["dram"]
+    unknown = FINGERPRINT.model_copy(update={"l1d_bytes": 0, "l2_bytes": 0, "l3_bytes": 0})
+    assert list(probe_bytes(unknown, 1)) == ["l1", "dram"]
+
+
+def test_thread_counts() -> None:
+    assert thread_counts(1) == (1,)
+    assert thread_counts(4) == (1, 2, 3, 4)
+    assert thread_counts(6) == (1, 2, 4, 6)
+    assert thread_counts(16) == (1, 2, 4, 8, 16)
+
+
+def test_this_machine_has_plausible_ceilings() -> None:
+    machine = detect_machine()
+    found = measure_ceilings(read_fingerprint(machine), _native, threads=1)
+    rates = {c.name: c.value for c in found}
+    assert 1e9 < rates["flop_per_s:fma_f32"] < 1e13
+    assert rates["bandwidth_byte_per_s:l1"] > 0.5 * rates["bandwidth_byte_per_s:dram"]
+    assert 1e-8 < rates["latency_s:torch_op"] < 1e-3
+    assert rates["latency_s:page_fault"] < 1e-3

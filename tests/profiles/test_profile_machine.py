@@ -1,0 +1,75 @@
+"""A whole profile in a few seconds: measured, stored, fitted, asked."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparseplan.kernels.cpu import detect_machine
+from sparseplan.kernels.registry import REGISTRY
+from sparseplan.perfmodel.fit import fit_performance_model
+from sparseplan.profiles import profile_machine as module
+from sparseplan.profiles.profile_machine import TIME_TABLES, TimeTable, profile_machine
+from sparseplan.profiles.schema import MachineProfile
+from sparseplan.profiles.store import load_profile, save_profile
+
+TABLE = TimeTable(total_s=5.0, elementwise_s=0.1, elementwise_sizes=(1 << 14, 1 << 18), problem_s=0.02)
+
+
+@pytest.fixture(scope="module")
+def profile() -> MachineProfile:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TIME_TABLES, "quick", TABLE)
+        start = time.perf_counter()
+        threads = torch.get_num_threads()
+        found = profile_machine(budget="quick", threads=1, machine=detect_machine(), registry=REGISTRY)
+        assert torch.get_num_threads() == threads
+        # The last problem may run over; generous, as the machine may be busy.
+        assert time.perf_counter() - start < 4 * TABLE.total_s
+    return found
+
+
+def test_it_holds_every_part(profile: MachineProfile) -> None:
+    assert profile.threads == 1
+    assert profile.duration_s > 0
+    assert profile.ceiling("flop_per_s:fma_f32").value > 0
+    assert len(profile.samples) >= 10
+    assert len({sample.kernel for sample in profile.samples}) >= 5
+    assert {sample.operation for sample in profile.elementwise} >= {"relu", "add", "nchw_to_nhwc"}
+
+
+def test_dense_kernels_are_timed_on_dense_problems_only(profile: MachineProfile) -> None:
+    for sample in profile.samples:
+        assert ("_dense_" in sample.kernel) == (sample.problem.pattern == "dense")
+        assert sample.noisy == (sample.time_s.spread_frac > 0.02)
+
+
+def test_it_survives_storing_and_answers_questions(profile: MachineProfile, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    save_profile(path, profile)
+    model = fit_performance_model(load_profile(path), REGISTRY)
+    for sample in profile.samples[:10]:
+        answer = model.predict(sample.problem, sample.kernel)
+        assert answer.low_s <= answer.median_s <= answer.high_s
+        assert 0.02 < answer.median_s / sample.time_s.median < 50
+    assert model.predict_elementwise("relu", 1e6).median_s < 1.0
+
+
+def test_an_interrupt_leaves_torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        torch.set_num_threads(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "measure_ceilings", interrupted)
+    threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        profile_machine(budget="quick", threads=1, machine=detect_machine(), registry=REGISTRY)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(("budget", "limit_s"), [("quick", 60), ("standard", 300), ("full", 1800)])
+def test_time_tables_stay_within_what_is_promised(budget: module.Budget, limit_s: float) -> None:
+    assert TIME_TABLES[budget].total_s < 0.98 * limit_s
