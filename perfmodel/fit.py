@@ -108,7 +108,7 @@ def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Lim
     plain, corrected = _held_out(data, roofline)
     quiet = _quiet(data)
     held_out, residual = plain[quiet], None
-    if len(samples) >= ENOUGH_FOR_RESIDUAL and _error(corrected[quiet]) < (1.0 - LEAST_GAIN_FRAC) * _error(held_out):
+    if len(held_out) >= ENOUGH_FOR_RESIDUAL and _error(corrected[quiet]) < (1.0 - LEAST_GAIN_FRAC) * _error(held_out):
         held_out = corrected[quiet]
         residual = fit_residual(data.features, _log_residual(data, roofline), data.noise_frac)
     model = KernelModel(

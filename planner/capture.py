@@ -131,9 +131,11 @@ def _summarise(model: nn.Module, trace: Trace, method: Method) -> Captured:
     found: dict[str, list[Problem]] = {}
     skipped: dict[str, SkippedLayer] = {}
     for operation in trace:
-        if operation.weight_bytes == 0.0 or operation.operation not in _WEIGHTED:
-            continue
         module = modules[operation.module]
+        # The weight of a parametrized layer is no parameter of the operation, yet it is a layer.
+        has_weight = operation.weight_bytes > 0.0 or isinstance(module, nn.Conv2d | nn.Linear)
+        if operation.operation not in _WEIGHTED or not has_weight:
+            continue
         problem = _plan_problem(module, operation, shared.get(operation.module))
         if isinstance(problem, Problem):
             found.setdefault(operation.module, []).append(problem)

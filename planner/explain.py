@@ -27,7 +27,7 @@ def explain(plan: Plan, layer: str | None = None) -> str:
     for skipped in plan.skipped:
         if skipped.name == layer:
             return f"{skipped.name} ({skipped.kind}) was not planned: {skipped.reason}\n"
-    names = [known.name for known in (*plan.layers, *plan.skipped)]
+    names = [known.name for known in plan.layers] + [known.name for known in plan.skipped]
     close = difflib.get_close_matches(layer, names, n=3, cutoff=0.4) or names[:3]
     raise InputError(f"the plan has no layer {layer!r}; close names: {', '.join(close)}")
 

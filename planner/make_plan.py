@@ -135,7 +135,8 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         wanted_choices(options),
         layers=[layer.name for layer in captured.layers],
         calibration=request.calibration,
-        budget_s=request.sensitivity_budget_s,
+        # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
+        budget_s=request.sensitivity_budget_s if any(each.faster for each in options) else 0.0,
         progress=progress,
     )
     network = Network(

@@ -214,15 +214,15 @@ def _solve_linear(
     # HiGHS works with absolute tolerances, so times and losses are brought to the order of 1.
     second = max(budget_s if budget_s is not None else knapsack.upper_s(_greedy(knapsack)), LEAST_UNIT)
     nat = max(float(knapsack.loss.max()), LEAST_UNIT)
-    pick, each = np.arange(options), sparse.eye_array(sources)
+    pick, each = np.arange(options), sparse.csr_array(sparse.eye_array(sources))
     choose_one = sparse.csr_array((np.ones(options), (knapsack.layer, pick)), shape=(knapsack.layers, options))
     errors = sparse.csr_array((knapsack.spread_s / second, (knapsack.source, pick)), shape=(sources, options))
-    whole = _row([knapsack.median_s / second, np.zeros(2 * sources), [1.0]])
+    whole = _row(knapsack.median_s / second, np.zeros(2 * sources), np.ones(1))
     base = knapsack.base_spread_s / second
     constraints = [
         LinearConstraint(_columns(choose_one, 2 * sources + 1), 1.0, 1.0),
         LinearConstraint(_columns(sparse.hstack([errors, -each]), sources + 1), base, base),
-        LinearConstraint(_row([np.zeros(options + sources), np.ones(sources), [-1.0]]), -np.inf, 0.0),
+        LinearConstraint(_row(np.zeros(options + sources), np.ones(sources), -np.ones(1)), -np.inf, 0.0),
     ]
     for slope in slopes:
         tangent = sparse.hstack(
@@ -244,7 +244,7 @@ def _solve_linear(
         limit = (budget_s - knapsack.fixed_s) / second + TOLERANCE_FRAC
         constraints.append(LinearConstraint(whole, -np.inf, limit))
         cost, unit = np.append(knapsack.loss / nat, np.zeros(2 * sources + 1)), nat
-    integral = np.append(np.ones(options), np.zeros(2 * sources + 1))
+    integral = np.append(np.ones(options, dtype=np.int8), np.zeros(2 * sources + 1, dtype=np.int8))
     lowest = np.concatenate([np.zeros(options), np.full(sources, -np.inf), np.zeros(sources + 1)])
     result = milp(
         cost,
@@ -266,7 +266,7 @@ def _solve_linear(
     )
 
 
-def _row(parts: Sequence[object]) -> sparse.csr_array:
+def _row(*parts: Floats) -> sparse.csr_array:
     return sparse.csr_array(np.concatenate(parts)[None, :])
 
 

@@ -135,7 +135,17 @@ def _masks(model: nn.Module, network: Network, picked: Sequence[Option]) -> Mapp
 
 
 def _nothing_faster(network: Network, quickest: Solution) -> Decision:
+    hopeful = any(
+        option.candidate.time_s.median < layer.dense.candidate.time_s.median
+        for layer in network.layers
+        for option in layer.losers
+    )
     message = "no sparse kernel is predicted to beat the dense one in any layer; leave the network dense"
+    if hopeful:
+        message = (
+            "no sparse kernel surely beats the dense one in any layer, though some do by medians: the predictions are "
+            "too uncertain; profile with a larger budget on an idle machine, or leave the network dense"
+        )
     return _dense_decision(network, message, 1.0, duration_s=quickest.duration_s)
 
 

@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--data", required=True, metavar="SPEC")
     train.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder")
     train.add_argument("--epochs", type=int, default=10, help="0 prunes without training (10)")
-    train.add_argument("--learning-rate", type=float, metavar="X", help="peak of the cosine schedule")
+    train.add_argument("--learning-rate", type=float, default=0.05, metavar="X", help="peak of the cosine (0.05)")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--resume", action="store_true", help="go on after an interruption")
 

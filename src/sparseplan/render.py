@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .runtime.schema import Measurements
     from .trainer.schema import TrainingHistory
 
-_MIN_WIDTH = 100
+_MIN_WIDTH = 150
 
 
 def render_profile(profile: MachineProfile, path: Path) -> str:

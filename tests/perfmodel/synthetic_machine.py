@@ -17,7 +17,6 @@ from sparseplan.profiles.schema import Ceiling, ElementwiseSample, Fingerprint, 
 from sparseplan.profiles.timing import TimeStats
 
 THREADS = 2
-GENERAL_ISA = "any"
 
 
 def fingerprint() -> Fingerprint:
@@ -87,7 +86,7 @@ def synthetic_kernel(name: str, *, patterns: tuple[str, ...] = ("unstructured",)
         op="conv2d",
         patterns=patterns,
         dtype="float32",
-        isa=GENERAL_ISA,
+        isa="any",
         layout="nchw",
         pack=_never,
         run=_never,  # type: ignore[arg-type]

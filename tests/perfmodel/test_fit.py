@@ -19,6 +19,7 @@ from synthetic_machine import (
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.perfmodel.fit import fit_performance_model
+from sparseplan.perfmodel.interval import UNKNOWN
 from sparseplan.perfmodel.predict import PerformanceModel
 
 
@@ -109,6 +110,31 @@ def test_a_kernel_with_few_samples_borrows_the_residuals_of_its_family() -> None
     model = fit_performance_model(profile_of(samples), (SPARSE, UNMEASURED))
     own, borrowed = (model.kernels[name].interval for name in (SPARSE.name, UNMEASURED.name))
     assert borrowed.high - borrowed.low == pytest.approx(own.high - own.low, rel=0.5)
+
+
+def test_disturbed_measurements_do_not_widen_the_interval() -> None:
+    truth = Truth(noise=0.05)
+    problems = random_problems(120, seed=1)
+    times = truth.times(problems, seed=2)
+    quiet = samples_of(problems, times.tolist(), SPARSE.name)
+    disturbed = tuple(
+        sample.model_copy(
+            update={"time_s": sample.time_s.model_copy(update={"median": 30 * time_s, "high": 60 * time_s})}
+        )
+        for sample, time_s in zip(quiet[::4], times[::4], strict=True)
+    )
+    kept = tuple(sample for index, sample in enumerate(quiet) if index % 4)
+    model = fit_performance_model(profile_of(kept + disturbed), (SPARSE,))
+    interval = model.kernels[SPARSE.name].interval
+    assert interval.high - interval.low < 0.5
+
+
+def test_one_layer_alone_gives_no_held_out_residuals() -> None:
+    problems = [random_problems(1, seed=1)[0].with_sparsity("unstructured", s) for s in np.linspace(0.3, 0.9, 30)]
+    samples = samples_of(problems, Truth().times(problems, seed=2).tolist(), SPARSE.name)
+    fitted = fit_performance_model(profile_of(samples), (SPARSE,)).kernels[SPARSE.name]
+    assert np.isnan(fitted.held_out_error)
+    assert fitted.interval == UNKNOWN
 
 
 def test_far_outside_what_was_measured_is_marked_and_wider() -> None:

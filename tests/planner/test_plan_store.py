@@ -43,7 +43,7 @@ def test_a_newer_plan_is_refused(tmp_path: Path) -> None:
     content["schema_version"] = 99
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="plan of schema version 99.*upgrade sparseplan"):
+    with pytest.raises(InputError, match=r"plan of schema version 99.*upgrade sparseplan"):
         load_plan(path)
 
 

@@ -19,6 +19,7 @@ from ..trainer.schema import RunManifest, TrainConfig, TrainingHistory
 from ..trainer.store import RunFolder, load_weights
 
 DEFAULT_EPOCHS = 10
+DEFAULT_LEARNING_RATE = 0.05
 
 
 def train(
@@ -29,7 +30,7 @@ def train(
     run: str | Path,
     weights: str | Path | None = None,
     epochs: int = DEFAULT_EPOCHS,
-    learning_rate: float | None = None,
+    learning_rate: float = DEFAULT_LEARNING_RATE,
     seed: int = 0,
     resume: bool = False,
     progress: Progress = silent,
@@ -48,7 +49,7 @@ def train(
         Dense weights to start from (safetensors).
     epochs : int
         0 applies the masks once and re-estimates the batch-norm statistics.
-    learning_rate : float, optional
+    learning_rate : float
         Peak of the cosine schedule.
     resume : bool
         Go on after an interruption; needs the same plan and options.
@@ -78,9 +79,7 @@ def train(
         plan_sha256=sha256_of(plan_path),
     )
     folder.start(manifest, plan_path, profile=_profile_of(decided), resume=resume)
-    config = TrainConfig(epochs=epochs, seed=seed)
-    if learning_rate is not None:
-        config = config.model_copy(update={"learning_rate": learning_rate})
+    config = TrainConfig(epochs=epochs, learning_rate=learning_rate, seed=seed)
     return train_model(
         network, splits, assignment_of(decided), config=config, run_dir=folder.path, resume=resume, progress=progress
     )
