@@ -12,6 +12,9 @@ from .options import LayerOptions, TimedOption
 from .schema import Candidate
 from .sensitivity import Sensitivity
 
+LEAST_GAIN_FRAC = 0.002
+"""More loss must buy at least this share of the time; smaller steps are far below what predictions can tell apart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
@@ -59,7 +62,7 @@ def _layer_candidates(each: LayerOptions, sensitivity: Sensitivity) -> LayerCand
     # By loss, then time: whatever is not faster than everything before it is dominated.
     limit_s = each.dense.time_s.high
     for option in sorted(faster, key=lambda found: (found.candidate.loss_increase, found.candidate.time_s.high)):
-        if option.candidate.time_s.high < limit_s:
+        if option.candidate.time_s.high < (1.0 - LEAST_GAIN_FRAC) * limit_s:
             limit_s = option.candidate.time_s.high
             kept.append(option)
         else:

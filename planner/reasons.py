@@ -44,7 +44,14 @@ def why_dense(
             f"at loss +{nearest.loss_increase:.3g}"
         )
     closest = min(considered, key=lambda candidate: candidate.time_s.high)
-    return f"left dense: no kernel surely beats {milliseconds(dense.time_s.median)}; " + would_need(closest, break_even)
+    beats = f"beats {milliseconds(dense.time_s.median)}"
+    if closest.time_s.median < dense.time_s.median:
+        median, worst = milliseconds(closest.time_s.median), milliseconds(closest.time_s.high)
+        return (
+            f"left dense: no kernel surely {beats}; {zeros(closest)} on {closest.kernel} may take {median}, "
+            f"but at worst {worst}"
+        )
+    return f"left dense: no kernel {beats}; {would_need(closest, break_even)}"
 
 
 def would_need(candidate: Candidate, break_even: Mapping[str, float | None]) -> str:

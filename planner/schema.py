@@ -79,12 +79,15 @@ class SolverReport(_Document):
 
 
 class Totals(_Document):
+    """Times of one forward pass of the whole network."""
+
     dense_time_s: Interval
     planned_time_s: Interval
     rest_time_s: Interval
-    """What lies between the layers, dense and planned alike."""
+    """What lies between the layers; part of both, dense and planned alike."""
     loss_increase: float
     best_reachable_speedup: float
+    """At the upper quantile of the time."""
 
 
 class Plan(_Document):

@@ -13,6 +13,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "s": (1e-9, 1e-1),
 }
 """From a small in-order core to the largest servers and accelerators, with an order of magnitude to spare."""
+TIGHTER_LIMITS = {"latency_s:parallel_region": (1e-9, 1e-3)}
+"""Threads that meet later than this wait for a core that another program holds: no time taken then means anything."""
 
 LONGEST_S = 3600.0
 SHORTEST_S = 1e-9
@@ -23,7 +25,7 @@ BANDWIDTH_NOISE_FRAC = 0.5
 
 def implausible_ceiling(ceiling: Ceiling) -> str | None:
     """Why a ceiling cannot be that of a real machine, or None."""
-    least, most = LIMITS[ceiling.unit]
+    least, most = TIGHTER_LIMITS.get(ceiling.name, LIMITS[ceiling.unit])
     seen = f"{ceiling.name} at {ceiling.threads} threads is {ceiling.value:.3g} {ceiling.unit}"
     if not least <= ceiling.value <= most:
         return f"{seen}, plausible is {least:g} to {most:g}"

@@ -69,7 +69,7 @@ class FakeModel:
     def _spread(self, time_s: float, bound: str) -> Prediction:
         return Prediction(
             median_s=time_s,
-            low_s=time_s * (1.0 - self.spread_frac),
+            low_s=time_s / (1.0 + self.spread_frac),
             high_s=time_s * (1.0 + self.spread_frac),
             bound=bound,
             extrapolated=False,

@@ -105,6 +105,13 @@ def test_not_worth_it_when_nothing_beats_dense(small_net: nn.Module, make_contex
     assert "would need > 99" in plan.layers[1].reason
 
 
+def test_uncertain_predictions_are_told_from_slow_kernels(small_net: nn.Module, make_context: MakeContext) -> None:
+    plan = make_plan(small_net, request(), context=make_context(spread_frac=60.0))
+    assert plan.solver.status == "not_worth_it"
+    assert "predictions are too uncertain" in plan.solver.message
+    assert "may take" in plan.layers[1].reason
+
+
 def test_a_kernel_that_may_be_slower_is_never_chosen(small_net: nn.Module, make_context: MakeContext) -> None:
     plan = make_plan(
         small_net, request(target=Target(speedup=50.0)), context=make_context({"conv2d_unstructured_fake": 0.1}, 0.3)

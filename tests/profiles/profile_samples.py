@@ -68,8 +68,11 @@ def small_profile() -> MachineProfile:
 class FakeProbes:
     """Answers of a machine of round numbers; `broken` replaces some of them."""
 
-    def __init__(self, *, bf16: bool = True, broken: dict[int, float] | None = None) -> None:
+    def __init__(
+        self, *, bf16: bool = True, broken: dict[int, float] | None = None, region_latency_s: float = 1e-6
+    ) -> None:
         self.bf16 = bf16
+        self.region_latency_s = region_latency_s
         self.broken = broken or {}
 
     def peak_flop_per_s(self, unit: Unit, seconds: float, threads: int) -> float | None:
@@ -83,4 +86,4 @@ class FakeProbes:
         return (4e11 if bytes_per_thread <= 32 << 10 else 1e11 if bytes_per_thread <= 1 << 20 else 2e10) * threads
 
     def parallel_region_latency_s(self, threads: int) -> float:
-        return 1e-6
+        return self.region_latency_s

@@ -44,6 +44,11 @@ def test_absurd_values_are_refused() -> None:
         measure_ceilings(FINGERPRINT, FakeProbes(broken={sizes["dram"]: 3e11}), threads=1)
 
 
+def test_a_busy_machine_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"parallel_region.*0\.008.*stop other work"):
+        measure_ceilings(FINGERPRINT, FakeProbes(region_latency_s=0.008), threads=2)
+
+
 def test_probe_sizes_lie_inside_their_level() -> None:
     for threads in (1, 2, 8):
         sizes = probe_bytes(FINGERPRINT, threads)
