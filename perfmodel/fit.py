@@ -11,6 +11,7 @@ import numpy as np
 from ..kernels.problem import Problem
 from ..kernels.spec import KernelSpec
 from ..profiles.schema import KernelSample, MachineProfile
+from .anchors import AnchorSamples, anchors_of
 from .elementwise import fit_elementwise
 from .features import layer_key, shape_features
 from .fit_roofline import fit_roofline
@@ -65,7 +66,8 @@ def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec
     """Fit every kernel of a registry to a profile.
 
     Per kernel: efficiencies of the roofline terms by robust least squares; a Gaussian process over shapes for the
-    rest, kept only if it lowers the error on held-out layers; an interval from the residuals on held-out layers. A
+    rest, kept only if it lowers the error on held-out layers; an interval from the residuals on held-out layers. On
+    layers that were measured themselves the measurements are interpolated, with an interval from samples left out. A
     kernel with few samples borrows the residuals of its family, one without samples gets the analytic bound with a
     wide interval.
 
@@ -120,7 +122,17 @@ def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Lim
         samples=len(samples),
         held_out_error=float(np.median(np.abs(held_out))) if len(held_out) else float("nan"),
     )
-    return _Fitted(model=model, held_out=held_out)
+    log_base, _ = model.base_log_time(problems, terms)
+    anchors = anchors_of(
+        AnchorSamples(
+            problems=problems,
+            log_work=np.log(terms.work_frac),
+            log_time=np.log(data.measured_s),
+            log_base=log_base,
+            noise_frac=data.noise_frac,
+        )
+    )
+    return _Fitted(model=replace(model, anchors=anchors), held_out=held_out)
 
 
 def _folds(problems: Sequence[Problem]) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..kernels.problem import Problem
 from ..kernels.spec import KernelSpec
+from .anchors import NO_ANCHORS, Anchors
 from .features import shape_features
 from .interval import LogInterval
 from .limits import Floats, Limits
@@ -85,6 +86,8 @@ class KernelModel:
         None for a kernel that was never measured.
     held_out_error : float
         Median of |log(measured / predicted)| on layers that were held out; NaN without samples.
+    anchors : Anchors
+        Layers that were measured themselves; on them the measurements speak, not the fit.
     """
 
     spec: KernelSpec
@@ -94,23 +97,35 @@ class KernelModel:
     domain: Domain | None
     samples: int
     held_out_error: float
+    anchors: Anchors = NO_ANCHORS
 
-    def estimate(self, problems: Sequence[Problem], limits: Limits) -> Estimate:
-        """Predict a sequence of problems at once."""
-        terms = roofline_terms(problems, self.spec, limits)
+    def base_log_time(self, problems: Sequence[Problem], terms: Terms) -> tuple[Floats, np.ndarray]:
+        """[problems]: logarithm of the time by roofline and residual alone, and the binding resource."""
         times_s = roofline_times(terms, self.roofline)
         log_time = np.log(combine(times_s, self.roofline))
         if self.residual is not None:
             log_time = log_time + self.residual.predict(shape_features(problems))
+        return log_time, times_s.argmax(axis=0)
+
+    def estimate(self, problems: Sequence[Problem], limits: Limits) -> Estimate:
+        """Predict a sequence of problems at once."""
+        terms = roofline_terms(problems, self.spec, limits)
+        log_time, resource = self.base_log_time(problems, terms)
         if self.domain is None:
             distance = np.full(len(problems), UNSEEN_KIND)
             low, high = self.interval.widened(np.ones(len(problems)))
         else:
             distance = self.domain.distance(problems, terms)
             low, high = self.interval.widened(1.0 + WIDENING * distance)
+        for row, (problem, log_work) in enumerate(zip(problems, np.log(terms.work_frac).tolist(), strict=True)):
+            curve = self.anchors.curve_of(problem, log_work)
+            if curve is not None:
+                interval = self.anchors.interval(curve, log_work)
+                log_time[row] = curve.log_time_at(log_work, float(log_time[row]))
+                low[row], high[row], distance[row] = interval.low, interval.high, 0.0
         return Estimate(
             log_time=log_time,
-            resource=times_s.argmax(axis=0),
+            resource=resource,
             low=log_time + low,
             high=log_time + high,
             extrapolated=distance > 0.0,

@@ -10,15 +10,13 @@ from datetime import UTC, datetime
 import torch
 
 from ..kernels import _native
-from ..kernels.pattern import parse_pattern
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
-from ..kernels.select import eligible
 from ..kernels.spec import KernelSpec, Machine
 from .ceilings import Probes, measure_ceilings
 from .fingerprint import read_fingerprint
 from .measure_elementwise import OPERATIONS, SIZES_BYTES, measure_elementwise
-from .sample_kernels import sample_kernels
+from .sample_kernels import kernels_to_time, sample_kernels
 from .schema import Budget, ElementwiseSample, KernelSample, MachineProfile
 from .spread import spread_problems
 
@@ -127,24 +125,15 @@ def _runnable(
 ) -> Iterator[tuple[Problem, tuple[KernelSpec, ...]]]:
     """Problems with the kernels to time on them.
 
-    Dense kernels are timed on dense problems, the rest where they can skip. Kernels of lesser instruction sets than
-    the best one come on a few problems only: they matter to who forces them, and they are slow.
+    Kernels of lesser instruction sets than the best one come on a few problems only: they matter to who forces them,
+    and they are slow.
     """
     numbered = 0
     for problem in problems:
-        kinds = parse_pattern(problem.pattern).kinds or ("dense",)
-        fair = [k for k in eligible(problem, machine, registry) if not set(kinds).isdisjoint(k.patterns)]
-        if not fair:
-            continue
-        best = max(_rank(kernel, machine) for kernel in fair)
-        every = numbered % LESSER_ISA_EVERY == 0
-        numbered += 1
-        yield problem, tuple(k for k in fair if every or k.isa == "any" or _rank(k, machine) == best)
-
-
-def _rank(kernel: KernelSpec, machine: Machine) -> int:
-    """Place of the kernel's instruction set among those of the machine, weakest first."""
-    return machine.isa.index(kernel.isa) if kernel.isa in machine.isa else -1
+        kernels = kernels_to_time(problem, machine, registry, every_isa=numbered % LESSER_ISA_EVERY == 0)
+        if kernels:
+            numbered += 1
+            yield problem, kernels
 
 
 def _samples(

@@ -10,13 +10,36 @@ import torch
 from torch import Tensor
 
 from ..kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from ..kernels.pattern import DENSE, parse_pattern
 from ..kernels.problem import Problem
-from ..kernels.spec import KernelSpec, Layout
+from ..kernels.select import eligible
+from ..kernels.spec import KernelSpec, Layout, Machine
 from ..kernels.weights import make_weight
 from .schema import KernelSample
 from .timing import measure_alternating
 
 NOISY_SPREAD_FRAC = 0.02
+
+
+def kernels_to_time(
+    problem: Problem, machine: Machine, registry: Sequence[KernelSpec], *, every_isa: bool
+) -> tuple[KernelSpec, ...]:
+    """Kernels that tell something on a problem: dense ones on dense problems, the rest where they can skip.
+
+    Parameters
+    ----------
+    every_isa : bool
+        False leaves out those of lesser instruction sets than the best one here.
+    """
+    kinds = parse_pattern(problem.pattern).kinds or (DENSE.text,)
+    fair = [k for k in eligible(problem, machine, registry) if not set(kinds).isdisjoint(k.patterns)]
+    best = max((_rank(kernel, machine) for kernel in fair), default=0)
+    return tuple(k for k in fair if every_isa or k.isa == "any" or _rank(k, machine) == best)
+
+
+def _rank(kernel: KernelSpec, machine: Machine) -> int:
+    """Place of the kernel's instruction set among those of the machine, weakest first."""
+    return machine.isa.index(kernel.isa) if kernel.isa in machine.isa else -1
 
 
 def sample_kernels(

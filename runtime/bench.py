@@ -8,24 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import SparseplanError
 from ..kernels.progress import Progress
 from ..kernels.spec import Machine
 from ..perfmodel.schema import Interval
-from ..planner.schema import DtypePolicy, Plan
+from ..planner.options import DTYPES_OF
+from ..planner.schema import Plan
 from ..profiles.timing import measure_alternating
 from .compile import compile_model
 from .fuse import fuse
 from .hosts import HOSTS, host_call
 from .measure_layers import measure_layers
 from .schema import Dtype, Host, LayerTime, NetworkTime, Variant
-
-_DTYPES_OF: dict[DtypePolicy, tuple[Dtype, ...]] = {
-    "float32": ("float32",),
-    "bfloat16": ("bfloat16",),
-    "any": ("float32", "bfloat16"),
-}
-_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 OUTPUT_ERROR_LIMIT: dict[Dtype, float] = {"float32": 1e-3, "bfloat16": 1e-1}
 """Largest output difference over largest output: float32 rounding through ~100 layers; bfloat16 has 8 bits."""
@@ -95,13 +90,13 @@ def bench(
     with torch.inference_mode():
         expected = masked.eval()(example)
     rivals: list[tuple[Variant, Host, Dtype]] = [
-        (variant, host, dtype) for dtype in _DTYPES_OF[plan.dtype_policy] for host in HOSTS for variant in variants
+        (variant, host, dtype) for dtype in DTYPES_OF[plan.dtype_policy] for host in HOSTS for variant in variants
     ]
     calls: list[Callable[[], Tensor]] = []
     error = 0.0
     for index, (variant, host, dtype) in enumerate(rivals):
         progress("building networks", index, len(rivals))
-        torch_dtype = _TORCH_DTYPES[dtype]
+        torch_dtype = TORCH_DTYPES[dtype]
         call = host_call(variants[variant].to(torch_dtype), example.to(torch_dtype), host=host)
         variants[variant].float()
         calls.append(call)

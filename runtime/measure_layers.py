@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels.dense import TORCH_DTYPES
 from ..kernels.progress import Progress
 from ..kernels.reference import reference
 from ..kernels.registry import kernel_named
@@ -17,8 +18,6 @@ from ..planner.schema import LayerPlan, Plan
 from ..profiles.timing import measure_alternating
 from .compile import is_swapped, layer_bias, layer_weight
 from .schema import LayerTime
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,5 +82,5 @@ def _pack(kernel: KernelSpec, layer: LayerPlan, weight: Tensor, bias: Tensor | N
     problem = replace(layer.problem, dtype=kernel.dtype)
     channels_last = kernel.layout == "nhwc" and problem.op == "conv2d"
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    prepared = x.to(_DTYPES[kernel.dtype]).contiguous(memory_format=memory_format)
+    prepared = x.to(TORCH_DTYPES[kernel.dtype]).contiguous(memory_format=memory_format)
     return _Rival(kernel=kernel, packed=kernel.pack(problem, weight, bias, False), x=prepared)

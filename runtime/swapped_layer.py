@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import InputError
 from ..kernels.problem import Problem
 from ..kernels.spec import KernelSpec
-
-_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class SwappedLayer(nn.Module):
@@ -58,7 +57,7 @@ class SwappedLayer(nn.Module):
                 "run the model at the shape it was planned for, or plan again for this one"
             )
         memory_format = torch.channels_last if self._nhwc else torch.contiguous_format
-        prepared = flat.to(_TORCH_DTYPES[problem.dtype]).contiguous(memory_format=memory_format)
+        prepared = flat.to(TORCH_DTYPES[problem.dtype]).contiguous(memory_format=memory_format)
         y = self.kernel.run(self.packed, prepared).to(x.dtype)
         return y.view(*x.shape[:-1], problem.c_out) if problem.op == "linear" else y
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sparseplan.kernels.errors import InputError
 
 from sparseplan.data_spec import load_data
+from sparseplan.kernels.errors import InputError
 
 HEADER = """
 import numpy as np

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from sparseplan.kernels.errors import InputError, UnsupportedError
 
+from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.model_spec import load_model
 
 NETWORK = """

@@ -48,12 +48,17 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     profile = _add(commands, "profile", _profile, "measure this machine and write its profile")
-    profile.add_argument("--out", type=Path, default=Path("profile.json"), help="profile to write (profile.json)")
+    profile.add_argument("--out", type=Path, help="profile to write (profile.json; with --extend, that profile)")
     profile.add_argument(
         "--budget", choices=("quick", "standard", "full"), default="standard", help="60 s, 5 or 30 min"
     )
     profile.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     profile.add_argument("--threads", type=int, help="threads of the kernels (all usable cores)")
+
+    profile.add_argument("--extend", type=Path, metavar="P.json", help="add the layers of --model to this profile")
+    profile.add_argument("--model", metavar="SPEC", help="with --extend: the model whose layers are measured")
+    profile.add_argument("--input", type=_shape, metavar="N,C,H,W", help="with --extend: shape of one batch")
+    profile.add_argument("--dtype", choices=("float32", "bfloat16", "any"), default="float32", help="with --extend")
 
     measure = _add(commands, "measure", _measure, "time kernels on given problems")
     measure.add_argument("problems", type=Path, metavar="PROBLEMS.jsonl")
@@ -147,13 +152,23 @@ def _fail(command: str, message: str) -> int:
 
 
 def _profile(options: argparse.Namespace) -> str:
-    from .commands.profile import profile
+    from .commands.extend import extend
+    from .commands.profile import DEFAULT_OUT, profile
     from .progress_bar import ProgressBar
     from .render import render_profile
 
+    if (options.extend is None) != (options.model is None) or (options.model is None) != (options.input is None):
+        raise InputError("--extend, --model and --input belong together; give all three, or none of them")
     with ProgressBar() as bar:
-        result = profile(options.out, options.budget, device=options.device, threads=options.threads, progress=bar)
-    return result.model_dump_json() if options.json else render_profile(result, options.out)
+        if options.extend is None:
+            out = options.out or DEFAULT_OUT
+            result = profile(out, options.budget, device=options.device, threads=options.threads, progress=bar)
+        else:
+            out = options.out or options.extend
+            result = extend(
+                options.extend, options.model, input=options.input, dtype=options.dtype, out=out, progress=bar
+            )
+    return result.model_dump_json() if options.json else render_profile(result, out)
 
 
 def _measure(options: argparse.Namespace) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sparseplan.kernels.errors import InputError
 
 from sparseplan.data.idx import read_idx
 from sparseplan.data_spec import load_data
+from sparseplan.kernels.errors import InputError
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sparseplan.kernels.errors import InputError, UnsupportedError
 
 from sparseplan.data import image_tree
 from sparseplan.data.decoded_cache import cache_path
 from sparseplan.data_spec import load_data
+from sparseplan.kernels.errors import InputError, UnsupportedError
 
 COUNTS = {"train": {"cat": 12, "ant": 20}, "test": {"cat": 3, "ant": 2}}
 

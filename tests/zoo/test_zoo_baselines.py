@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from sparseplan.trainer.data import DataSplits
 
 from sparseplan.data_spec import load_data
 from sparseplan.model_spec import load_model
+from sparseplan.trainer.data import DataSplits
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from ..planner.sensitivity import Calibration
 from ..planner.store import save_plan
 from ..profiles.store import load_profile
 from ..trainer.store import load_weights
+from .batch import parse_shape, random_batch
 
 CALIBRATION_IMAGES = 512
 
@@ -72,20 +73,19 @@ def plan(
     target = _target(target_speedup, target_latency_ms, max_accuracy_drop)
     for text in patterns:
         parse_pattern(text)
-    if len(input) < 2 or min(input) < 1:
-        raise InputError(f"--input {','.join(map(str, input))}: allowed are at least two sizes of 1 or more, N,C,H,W")
+    shape = parse_shape(input)
     require_writable(Path(out))
     profile_path = Path(profile)
     measured = load_profile(profile_path)
     network = load_model(model).eval()
     if weights is not None:
         load_weights(network, Path(weights))
-    calibration = None if data is None else _calibration(data, tuple(input), progress)
+    calibration = None if data is None else _calibration(data, shape, progress)
     result = make_plan(
         network,
         PlanRequest(
             model_spec=model,
-            example=_example(calibration, tuple(input)),
+            example=_example(calibration, shape),
             target=target,
             dtype_policy=dtype,
             patterns=tuple(patterns),
@@ -141,5 +141,5 @@ def _calibration(data: str, shape: tuple[int, ...], progress: Progress) -> Calib
 def _example(calibration: Calibration | None, shape: tuple[int, ...]) -> Tensor:
     """One batch of that shape: real images where there are any."""
     if calibration is None:
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return random_batch(shape)
     return calibration.images[torch.arange(shape[0]) % len(calibration.images)]

@@ -15,9 +15,11 @@ from ..profiles.profile_machine import profile_machine
 from ..profiles.schema import Budget, MachineProfile
 from ..profiles.store import save_profile
 
+DEFAULT_OUT = Path("profile.json")
+
 
 def profile(
-    out: str | Path = "profile.json",
+    out: str | Path = DEFAULT_OUT,
     budget: Budget = "standard",
     *,
     device: str = "cpu",

@@ -1,0 +1,75 @@
+"""``sparseplan profile --extend``: measure the layers of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..kernels.cpu import detect_machine
+from ..kernels.documents import require_writable
+from ..kernels.errors import InputError
+from ..kernels.progress import Progress, silent
+from ..kernels.registry import REGISTRY
+from ..model_spec import load_model
+from ..planner.capture import capture
+from ..planner.make_plan import DEFAULT_PATTERNS
+from ..planner.options import DTYPES_OF
+from ..planner.schema import DtypePolicy
+from ..profiles.extend_profile import extend_profile, layer_problems
+from ..profiles.fingerprint import differences, read_fingerprint
+from ..profiles.schema import MachineProfile
+from ..profiles.store import load_profile, save_profile
+from .batch import parse_shape, random_batch
+
+
+def extend(
+    profile: str | Path,
+    model: str,
+    *,
+    input: Sequence[int],
+    patterns: Sequence[str] = DEFAULT_PATTERNS,
+    dtype: DtypePolicy = "float32",
+    out: str | Path | None = None,
+    progress: Progress = silent,
+) -> MachineProfile:
+    """Measure the layers of a model and add them to a profile of this machine, so that plans for it are certain.
+
+    Parameters
+    ----------
+    profile : path
+        Made on this machine by ``sparseplan profile``.
+    model : str
+        SPEC of the model.
+    input : sequence of int
+        Shape of one batch, [N, C, H, W].
+    patterns : sequence of str
+        Patterns to measure each layer under.
+    dtype : {"float32", "bfloat16", "any"}
+    out : path, optional
+        Where the longer profile is written; over the old one when left out.
+
+    Raises
+    ------
+    InputError
+        If the profile is of another machine or other versions.
+    """
+    source = Path(profile)
+    target = source if out is None else Path(out)
+    require_writable(target)
+    measured = load_profile(source)
+    machine = detect_machine()
+    other = differences(measured.fingerprint, read_fingerprint(machine))
+    if other:
+        raise InputError(f"{source} cannot be extended here: {'; '.join(other)}; make a new profile on this machine")
+    captured = capture(load_model(model), random_batch(parse_shape(input)))
+    layers = [
+        replace(layer.problem, dtype=kind, threads=measured.threads)
+        for layer in captured.layers
+        for kind in DTYPES_OF[dtype]
+    ]
+    result = extend_profile(
+        measured, layer_problems(layers, patterns), machine=machine, registry=REGISTRY, progress=progress
+    )
+    save_profile(target, result)
+    return result
