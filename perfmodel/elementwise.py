@@ -26,18 +26,29 @@ OUTPUT_FRAC = 1 / 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElementwiseModel:
-    """``time = overhead_scale * overhead + bytes / (efficiency * bandwidth)``."""
+    """``time = (overhead_scale * overhead + bytes / (efficiency * bandwidth)) * correction``.
+
+    Attributes
+    ----------
+    log_bytes, log_correction : array
+        [samples]: what the line leaves over at the sizes that were measured, interpolated between them; empty for the
+        line through several operations.
+    largest_bytes : float
+        Largest operation that was measured; 0 without samples.
+    """
 
     overhead_scale: float
     efficiency: float
+    log_bytes: Floats
+    log_correction: Floats
     interval: LogInterval
     largest_bytes: float
-    """Largest operation that was measured; 0 without samples."""
 
     def times(self, bytes_moved: Floats, limits: Limits, threads: int) -> tuple[Floats, Floats]:
         """(overhead, memory) seconds, [operations] each."""
         overhead_s, memory_s = _terms(bytes_moved, limits, threads)
-        return overhead_s * self.overhead_scale, memory_s / self.efficiency
+        correction = np.exp(_interpolate(np.log(np.maximum(bytes_moved, 1.0)), self.log_bytes, self.log_correction))
+        return overhead_s * self.overhead_scale * correction, memory_s / self.efficiency * correction
 
 
 def fit_elementwise(
@@ -52,7 +63,12 @@ def fit_elementwise(
     lines = {operation: _fit_one(found, limits, threads) for operation, found in by_operation.items()}
     overhead_scale, efficiency = np.exp(PRIOR_LOG).tolist()
     unmeasured = ElementwiseModel(
-        overhead_scale=overhead_scale, efficiency=efficiency, interval=UNKNOWN, largest_bytes=0.0
+        overhead_scale=overhead_scale,
+        efficiency=efficiency,
+        log_bytes=np.empty(0),
+        log_correction=np.empty(0),
+        interval=UNKNOWN,
+        largest_bytes=0.0,
     )
     return {GENERAL: unmeasured, **lines}
 
@@ -74,18 +90,40 @@ def _fit_one(samples: Sequence[ElementwiseSample], limits: Limits, threads: int)
         return optimize.least_squares(residuals, PRIOR_LOG, loss="soft_l1").x
 
     every = np.arange(len(samples))
-    held_out = [
-        log_measured[row] - log_time(fit(np.delete(every, row)), every[row : row + 1])[0]
-        for row in every
-        if len(samples) > 1
-    ]
-    overhead_scale, efficiency = np.exp(fit(every))
+    log_bytes = np.log(bytes_moved)
+    one_operation = len({sample.operation for sample in samples}) == 1
+
+    def corrections(vector: Floats, rows: np.ndarray) -> tuple[Floats, Floats]:
+        """(log_bytes, log_correction) of some samples, in order of size."""
+        if not one_operation:
+            return np.empty(0), np.empty(0)
+        ordered = rows[np.argsort(log_bytes[rows])]
+        return log_bytes[ordered], log_measured[ordered] - log_time(vector, ordered)
+
+    held_out = []
+    for row in every if len(samples) > 1 else ():
+        others = np.delete(every, row)
+        vector = fit(others)
+        missing = log_measured[row] - log_time(vector, every[row : row + 1])[0]
+        held_out.append(missing - float(_interpolate(log_bytes[row], *corrections(vector, others))))
+    # Leaving a size out doubles the gap that is interpolated over, and with it at least the error.
+    share = 0.5 if one_operation else 1.0
+    vector = fit(every)
+    overhead_scale, efficiency = np.exp(vector)
+    at, correction = corrections(vector, every)
     return ElementwiseModel(
         overhead_scale=float(overhead_scale),
         efficiency=float(efficiency),
-        interval=conformal_interval(np.array(held_out)),
+        log_bytes=at,
+        log_correction=correction,
+        interval=conformal_interval(np.array(held_out) * share),
         largest_bytes=float(bytes_moved.max()),
     )
+
+
+def _interpolate(at: Floats, log_bytes: Floats, log_correction: Floats) -> Floats:
+    """Correction at some sizes; that of the nearest size outside the measured ones, none where nothing was."""
+    return np.interp(at, log_bytes, log_correction) if len(log_bytes) else np.zeros_like(at)
 
 
 def _terms(bytes_moved: Floats, limits: Limits, threads: int) -> tuple[Floats, Floats]:
