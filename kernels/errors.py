@@ -18,3 +18,7 @@ class InputError(SparseplanError):
 
 class UnsupportedError(SparseplanError):
     """The request is well-formed, but this build or this machine cannot do it."""
+
+
+class SparseplanWarning(UserWarning):
+    """Something that does not stop the work but lessens what its result is worth; one line, as for errors."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .commands.bench import bench
     from .commands.demo import demo
     from .commands.explain import explain
+    from .commands.extend import extend
     from .commands.measure import measure
     from .commands.plan import plan
     from .commands.predict import predict
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_COMMANDS = ("bench", "demo", "explain", "measure", "plan", "predict", "profile", "report", "train")
+_COMMANDS = ("bench", "demo", "explain", "extend", "measure", "plan", "predict", "profile", "report", "train")
 _HOME_OF = {name: (f".commands.{name}", name) for name in _COMMANDS} | {
     "compile": (".runtime.compile", "compile_model"),
     "InputError": (".kernels.errors", "InputError"),
@@ -40,6 +41,7 @@ __all__ = [
     "compile",
     "demo",
     "explain",
+    "extend",
     "measure",
     "plan",
     "predict",

@@ -7,12 +7,16 @@ progress always goes to standard error.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .kernels.errors import InputError, SparseplanError
+from .kernels.errors import InputError, SparseplanError, SparseplanWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], str] = options.handler
     try:
-        text = command(options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", SparseplanWarning)
+            warnings.showwarning = partial(_show_warning, options.command, warnings.showwarning)
+            with _library_output_to_stderr():
+                text = command(options)
     except SparseplanError as error:
         return _fail(options.command, str(error))
     except KeyboardInterrupt:
@@ -140,6 +148,34 @@ def _version() -> str:
     from . import __version__
 
     return __version__
+
+
+@contextmanager
+def _library_output_to_stderr() -> Iterator[None]:
+    """Send what C libraries print (HiGHS does) to standard error: standard output carries results alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _show_warning(
+    command: str,
+    show: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    *details: Any,
+    **named: Any,
+) -> None:
+    """Ours in one line, as errors; everybody else's as ever."""
+    if issubclass(category, SparseplanWarning):
+        sys.stderr.write(f"sparseplan {command}: warning: {message}\n")
+    else:
+        show(message, category, *details)
 
 
 def _fail(command: str, message: str) -> int:

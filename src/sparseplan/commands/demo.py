@@ -13,6 +13,7 @@ from ..trainer.loop import train as train_model
 from ..trainer.schema import TrainConfig
 from ..trainer.store import RunFolder
 from .bench import bench
+from .extend import extend
 from .plan import plan
 from .profile import profile
 from .report import report
@@ -43,6 +44,7 @@ def demo(run: str | Path | None = None, *, progress: Progress = silent) -> tuple
     dense = RunFolder(folder / "dense")
     folder.mkdir(parents=True, exist_ok=True)
     profile(folder / "profile.json", "quick", progress=progress)
+    extend(folder / "profile.json", MODEL, input=INPUT, progress=progress)
     train_model(
         load_model(MODEL),
         load_data(DATA),

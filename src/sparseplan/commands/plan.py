@@ -24,6 +24,7 @@ from ..planner.store import save_plan
 from ..profiles.store import load_profile
 from ..trainer.store import load_weights
 from .batch import parse_shape, random_batch
+from .elsewhere import warn_if_elsewhere
 
 CALIBRATION_IMAGES = 512
 
@@ -77,6 +78,8 @@ def plan(
     require_writable(Path(out))
     profile_path = Path(profile)
     measured = load_profile(profile_path)
+    machine = detect_machine()
+    warn_if_elsewhere(measured, profile_path, machine)
     network = load_model(model).eval()
     if weights is not None:
         load_weights(network, Path(weights))
@@ -96,7 +99,7 @@ def plan(
             profile_path=str(profile_path.resolve()),
             profile_sha256=sha256_of(profile_path),
             performance_model=fit_performance_model(measured, REGISTRY),
-            machine=detect_machine(),
+            machine=machine,
             registry=REGISTRY,
         ),
         progress=progress,

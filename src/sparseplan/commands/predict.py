@@ -12,6 +12,7 @@ from ..perfmodel.fit import fit_performance_model
 from ..perfmodel.predict_problems import predict_problems
 from ..perfmodel.schema import PredictionRecord
 from ..profiles.store import load_profile
+from .elsewhere import warn_if_elsewhere
 
 
 def predict(
@@ -32,11 +33,14 @@ def predict(
     """
     source = Path(problems)
     require_writable(Path(out))
+    machine = detect_machine()
+    measured = load_profile(Path(profile))
+    warn_if_elsewhere(measured, Path(profile), machine)
     records = predict_problems(
         read_records(source, Problem, kind="problem"),
         kernel=kernel,
-        model=fit_performance_model(load_profile(Path(profile)), REGISTRY),
-        machine=detect_machine(),
+        model=fit_performance_model(measured, REGISTRY),
+        machine=machine,
         registry=REGISTRY,
         folder=source.parent,
     )
