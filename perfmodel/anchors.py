@@ -28,7 +28,7 @@ SLOPE_ERROR = 0.1
 """Growth of the interval for each factor of e in work from the nearest sample: an exponent between 0.9 and 1.1 of time
 over work stays inside (assumed; where samples could be left out, they decide)."""
 REACH = float(np.log(2.0))
-"""Beyond the ends of a curve by more than this factor of work, a prediction counts as one on an unseen layer."""
+"""Beyond the ends of a curve by more than this factor of work, a prediction is as uncertain as on an unseen layer."""
 
 CurveKey = tuple[Problem, str]
 
@@ -63,7 +63,7 @@ class Curve:
         return float(np.interp(log_work, self.log_work, self.log_time))
 
     def reaches(self, log_work: float) -> bool:
-        """Whether the curve is near enough to speak for that share of the work."""
+        """Whether the curve is near enough for its own, narrow interval."""
         return bool(self.log_work[0] - REACH <= log_work <= self.log_work[-1] + REACH)
 
 
@@ -80,10 +80,9 @@ class Anchors:
     curves: Mapping[CurveKey, Curve]
     left_out: LogInterval
 
-    def curve_of(self, problem: Problem, log_work: float) -> Curve | None:
-        """The curve that speaks for a problem, if it was measured near that share of the work."""
-        curve = self.curves.get(curve_key(problem))
-        return curve if curve is not None and curve.reaches(log_work) else None
+    def curve_of(self, problem: Problem) -> Curve | None:
+        """The curve of a problem's layer and pattern, if they were measured."""
+        return self.curves.get(curve_key(problem))
 
     def interval(self, curve: Curve, log_work: float) -> LogInterval:
         """Interval of a prediction on a curve: of interpolation or of measuring again, whichever is wider."""

@@ -118,10 +118,12 @@ class KernelModel:
             distance = self.domain.distance(problems, terms)
             low, high = self.interval.widened(1.0 + WIDENING * distance)
         for row, (problem, log_work) in enumerate(zip(problems, np.log(terms.work_frac).tolist(), strict=True)):
-            curve = self.anchors.curve_of(problem, log_work)
-            if curve is not None:
+            curve = self.anchors.curve_of(problem)
+            if curve is None:
+                continue
+            log_time[row] = curve.log_time_at(log_work, float(log_time[row]))
+            if curve.reaches(log_work):
                 interval = self.anchors.interval(curve, log_work)
-                log_time[row] = curve.log_time_at(log_work, float(log_time[row]))
                 low[row], high[row], distance[row] = interval.low, interval.high, 0.0
         return Estimate(
             log_time=log_time,

@@ -20,6 +20,7 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
     """Run a command; check that it ends with exit code 2 and one line that matches."""
 
     def check(arguments: list[str], pattern: str) -> None:
+        capsys.readouterr()
         assert main(arguments) == 2
         captured = capsys.readouterr()
         lines = [line for line in captured.err.splitlines() if "error:" in line]
@@ -58,9 +59,8 @@ def test_newer_schema(fails: Fails, planning: list[str], profile_path: Path, tmp
     fails([*planning, "--target-speedup", "1.1"], r"schema version 99.*upgrade")
 
 
-def test_unknown_layer(fails: Fails, planning: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_layer(fails: Fails, planning: list[str], tmp_path: Path) -> None:
     assert main([*planning, "--target-speedup", "1.01"]) == 0
-    capsys.readouterr()
     fails(["explain", str(tmp_path / "plan.json"), "layer9.conv"], r"layer9\.conv")
 
 
