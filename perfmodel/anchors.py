@@ -18,10 +18,10 @@ from ..kernels.problem import Problem
 from .interval import LogInterval, conformal_interval
 from .limits import Floats
 
-REPEAT_ERROR = 0.03
-"""By how much a median moves from one process to the next on a quiet machine, in logarithms of time (measured on a
-two-core virtual machine; memory placement differs from process to process)."""
-MOST_NOISE_FRAC = 0.25
+REPEAT_ERROR = 0.05
+"""By how much a median moves from one process to the next, in logarithms of time: half of 150 convolutions moved by
+less (measured in three processes on an otherwise idle two-core virtual machine)."""
+MOST_NOISE_FRAC = 1.0
 """A measurement whose median is less certain than this anchors nothing."""
 ENOUGH_TO_LEAVE_OUT = 3
 SLOPE_ERROR = 0.1
@@ -46,7 +46,7 @@ class Curve:
     log_base : array
         [samples], what the model says without the measurements.
     noise : float
-        Half the width of the widest interval among the samples' medians, relative.
+        Half the width of the intervals of the samples' medians, relative, on average.
     """
 
     log_work: Floats
@@ -74,7 +74,7 @@ class Anchors:
     Attributes
     ----------
     left_out : LogInterval
-        Of a sample that its curve was not shown; no width where no curve has enough samples.
+        Of a sample between others that its curve was not shown; no width where no curve has enough samples.
     """
 
     curves: Mapping[CurveKey, Curve]
@@ -116,12 +116,15 @@ class AnchorSamples:
             log_work=self.log_work[order],
             log_time=np.maximum.accumulate(self.log_time[order]),
             log_base=self.log_base[order],
-            noise=float(self.noise_frac[order].max()) / 2.0,
+            noise=float(self.noise_frac[order].mean()) / 2.0,
         )
 
 
 def anchors_of(samples: AnchorSamples) -> Anchors:
-    """Curves of a kernel's samples, those too noisy to anchor anything left out."""
+    """Curves of a kernel's samples, those too noisy to anchor anything left out.
+
+    Only samples between others tell how well a curve interpolates; its ends are not left out.
+    """
     rows: dict[CurveKey, list[int]] = defaultdict(list)
     for row, problem in enumerate(samples.problems):
         if samples.noise_frac[row] <= MOST_NOISE_FRAC:
@@ -133,7 +136,7 @@ def anchors_of(samples: AnchorSamples) -> Anchors:
         )
         for (_, pattern), taken in rows.items()
         if pattern != DENSE.text and len(taken) >= ENOUGH_TO_LEAVE_OUT
-        for row in taken
+        for row in sorted(taken, key=lambda row: samples.log_work[row])[1:-1]
     ]
     return Anchors(
         curves={key: samples.curve(taken) for key, taken in rows.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -11,12 +12,21 @@ from ..kernels.pattern import parse_pattern
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import KernelSpec, Machine
-from .sample_kernels import kernels_to_time, sample_kernels
-from .schema import KernelSample, MachineProfile
+from .measure_elementwise import SIZES_BYTES, measure_elementwise
+from .sample_kernels import NOISY_SPREAD_FRAC, kernels_to_time, sample_kernels
+from .schema import ElementwiseSample, KernelSample, MachineProfile
+from .timing import pool
+
+Work = tuple[Problem, str]
+"""A problem and the name of a kernel."""
 
 SEED = 1
-PROBLEM_S = 0.25
-"""Time for all kernels of one problem."""
+PASSES = 3
+"""Times each problem is measured, with fresh memory and some time in between: see `timing.pool`."""
+ELEMENTWISE_S = 0.4
+"""For all operations between layers at one size of activations."""
+PROBLEM_S = 0.2
+"""Most time for all kernels of one problem in one pass; quiet ones are done sooner."""
 LEVELS = {"unstructured": (0.5, 0.7, 0.82, 0.9, 0.95, 0.98)}
 STRUCTURED_LEVELS = (0.25, 0.5, 0.75)
 """Sparsities measured on every layer; the model interpolates between them."""
@@ -42,7 +52,9 @@ def extend_profile(
     registry: Sequence[KernelSpec],
     progress: Progress = silent,
 ) -> MachineProfile:
-    """Measure problems on this machine and add them to its profile; an older sample of the same work is replaced.
+    """Measure problems on this machine, and operations on activations of their sizes, and add them to its profile.
+
+    An older sample of the same work is replaced.
 
     Parameters
     ----------
@@ -53,23 +65,44 @@ def extend_profile(
     """
     start_s = time.perf_counter()
     generator = torch.Generator().manual_seed(SEED)
-    added: list[KernelSample] = []
+    takes: dict[Work, list[KernelSample]] = defaultdict(list)
     threads_before = torch.get_num_threads()
     try:
         torch.set_num_threads(profile.threads)
-        for done, problem in enumerate(problems):
-            progress("measuring the model's layers", done, len(problems))
+        for done, problem in enumerate(PASSES * tuple(problems)):
+            progress("measuring the model's layers", done, PASSES * len(problems))
             kernels = kernels_to_time(problem, machine, registry, every_isa=False)
-            if kernels:
-                added += sample_kernels(problem, kernels, generator=generator, budget_s=PROBLEM_S)
+            for sample in sample_kernels(problem, kernels, generator=generator, budget_s=PROBLEM_S):
+                takes[problem, sample.kernel].append(sample)
+        sizes = sorted({max(size, SIZES_BYTES[0]) for problem in problems for size in _activation_bytes(problem)})
+        elementwise = tuple(
+            measure_elementwise(threads=profile.threads, budget_s=ELEMENTWISE_S * len(sizes), sizes_bytes=sizes)
+        )
     finally:
         torch.set_num_threads(threads_before)
-    progress("measuring the model's layers", len(problems), len(problems))
-    replaced = {(sample.problem, sample.kernel) for sample in added}
-    kept = tuple(sample for sample in profile.samples if (sample.problem, sample.kernel) not in replaced)
+    progress("measuring the model's layers", 1, 1)
+    kept = tuple(sample for sample in profile.samples if (sample.problem, sample.kernel) not in takes)
+    added = tuple(_pooled(samples) for samples in takes.values())
     return profile.model_copy(
         update={
-            "samples": kept + tuple(added),
+            "samples": kept + added,
+            "elementwise": _others(profile.elementwise, elementwise) + elementwise,
             "duration_s": profile.duration_s + time.perf_counter() - start_s,
         }
     )
+
+
+def _activation_bytes(problem: Problem) -> tuple[int, int]:
+    return int(problem.input_bytes), int(problem.output_bytes)
+
+
+def _others(
+    before: Sequence[ElementwiseSample], measured: Sequence[ElementwiseSample]
+) -> tuple[ElementwiseSample, ...]:
+    again = {(sample.operation, sample.bytes_moved) for sample in measured}
+    return tuple(sample for sample in before if (sample.operation, sample.bytes_moved) not in again)
+
+
+def _pooled(samples: Sequence[KernelSample]) -> KernelSample:
+    time_s = pool([sample.time_s for sample in samples])
+    return samples[0].model_copy(update={"time_s": time_s, "noisy": time_s.spread_frac > NOISY_SPREAD_FRAC})

@@ -13,7 +13,7 @@ from .schema import ElementwiseSample
 from .timing import measure
 
 CHANNELS = 64
-SIZES_BYTES = tuple(1 << power for power in range(14, 27, 2))
+SIZES_BYTES = tuple(1 << power for power in range(14, 27))
 """Of the float32 input: 16 KiB to 64 MiB."""
 
 
@@ -71,7 +71,7 @@ def measure_elementwise(
     budget_s : float
         For all of them together, in seconds.
     sizes_bytes : sequence of int
-        Of the input.
+        Of the input; at least `SIZES_BYTES[0]`.
     """
     each_s = budget_s / (len(OPERATIONS) * len(sizes_bytes))
     for size in sizes_bytes:
@@ -81,14 +81,14 @@ def measure_elementwise(
                 time_s = measure(operation.prepare(x), budget_s=each_s)
             yield ElementwiseSample(
                 operation=operation.name,
-                bytes_moved=operation.moved_per_input * size,
+                bytes_moved=operation.moved_per_input * x.nbytes,
                 threads=threads,
                 time_s=time_s,
             )
 
 
 def _input(size_bytes: int) -> Tensor:
-    """[N, 64, 8, 8] float32 up to a batch of 64, larger images beyond it."""
+    """[N, 64, 8, 8] float32 up to a batch of 64, larger images beyond it, rounded down to whole rows."""
     batch = min(64, max(1, size_bytes // (4 * CHANNELS * 64)))
     pixels = size_bytes // (4 * CHANNELS * batch)
     return torch.randn(batch, CHANNELS, pixels // 8, 8)

@@ -34,7 +34,7 @@ class TimeTable:
 
 
 TIME_TABLES: dict[Budget, TimeTable] = {
-    "quick": TimeTable(total_s=56.0, elementwise_s=4.0, elementwise_sizes=SIZES_BYTES[:-1], problem_s=0.1),
+    "quick": TimeTable(total_s=56.0, elementwise_s=6.0, elementwise_sizes=SIZES_BYTES[:-1], problem_s=0.1),
     "standard": TimeTable(total_s=285.0, elementwise_s=12.0, elementwise_sizes=SIZES_BYTES, problem_s=0.2),
     "full": TimeTable(total_s=1740.0, elementwise_s=40.0, elementwise_sizes=SIZES_BYTES, problem_s=0.5),
 }

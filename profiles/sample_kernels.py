@@ -56,6 +56,8 @@ def sample_kernels(
     budget_s : float
         For all of them together, in seconds.
     """
+    if not kernels:
+        return ()
     weight = make_weight(problem, generator)
     bias = torch.randn(problem.c_out, generator=generator)
     x = torch.randn(problem.input_shape, generator=generator).to(TORCH_DTYPES[problem.dtype])

@@ -51,6 +51,26 @@ def summarise(samples_s: Sequence[float]) -> TimeStats:
     )
 
 
+def pool(times: Sequence[TimeStats]) -> TimeStats:
+    """One time from several of the same call, taken apart from each other.
+
+    Memory placement and neighbours on the same host move the median between takes by more than the scatter within one:
+    the interval spans the medians of all takes and, beyond them, the typical scatter (the median of the takes' own, so
+    that one disturbed take does not decide).
+    """
+    medians = [time.median for time in times]
+    below, above = (
+        float(np.median([gap / time.median for gap, time in zip(gaps, times, strict=True)]))
+        for gaps in ([time.median - time.low for time in times], [time.high - time.median for time in times])
+    )
+    return TimeStats(
+        median=float(np.median(medians)),
+        low=min(medians) * (1.0 - below),
+        high=max(medians) * (1.0 + above),
+        n=sum(time.n for time in times),
+    )
+
+
 def measure_alternating(
     calls: Sequence[Callable[[], object]],
     *,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparseplan.profiles import timing
-from sparseplan.profiles.timing import measure, measure_alternating, summarise
+from sparseplan.profiles.timing import TimeStats, measure, measure_alternating, pool, summarise
 
 
 @pytest.mark.parametrize(("n", "low", "high"), [(10, 2, 9), (20, 6, 15), (50, 18, 33)])
@@ -94,3 +94,15 @@ def test_the_garbage_collector_is_back_after_an_error() -> None:
     with pytest.raises(ValueError, match="fifth"):
         measure(fails, budget_s=0.1)
     assert gc.isenabled()
+
+
+def _take(median: float, scatter_frac: float = 0.01) -> TimeStats:
+    return TimeStats(median=median, low=median * (1 - scatter_frac), high=median * (1 + scatter_frac), n=9)
+
+
+def test_pooled_takes_span_their_medians_and_the_typical_scatter() -> None:
+    found = pool([_take(1.0), _take(1.2), _take(1.1, scatter_frac=0.5)])
+    assert found.median == 1.1
+    assert found.low == pytest.approx(1.0 * 0.99)
+    assert found.high == pytest.approx(1.2 * 1.01)
+    assert found.n == 27
