@@ -31,7 +31,10 @@ class NetworkTime(_Document):
 
 
 class LayerTime(_Document):
-    """One swapped layer with its real weights, against the dense kernel that the plan names for it."""
+    """One swapped layer with its real weights, against the dense kernel that the plan names for it.
+
+    Both take and give activations as the dense kernel has them; conversions for the planned one are part of its time.
+    """
 
     name: str
     kernel: str
