@@ -113,7 +113,8 @@ def describe(problem: Problem) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # Names are what a reader copies: they stay whole.
+        table.add_column(column, overflow="fold", no_wrap=column == "kernel")
     return table
 
 
