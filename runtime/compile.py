@@ -7,6 +7,7 @@ from collections.abc import Collection
 from torch import Tensor, nn
 
 from ..kernels.errors import UnsupportedError
+from ..kernels.pattern import DENSE
 from ..kernels.registry import kernel_named
 from ..kernels.spec import Machine
 from ..planner.match import check_plan_fits
@@ -66,8 +67,8 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
 
 
 def is_swapped(layer: LayerPlan) -> bool:
-    """Whether the plan runs the layer on a kernel of ours, not on torch's own dense layer."""
-    return layer.chosen.pattern != "dense" or layer.chosen.dtype != "float32"
+    """Whether the plan runs the layer on a kernel that skips zeros; dense layers are left to the host in its dtype."""
+    return layer.chosen.pattern != DENSE.text
 
 
 def layer_weight(module: nn.Module) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from ..data_spec import load_data
 from ..kernels.cpu import detect_machine
+from ..kernels.dense import TORCH_DTYPES
 from ..kernels.progress import Progress, silent
 from ..model_spec import load_model
 from ..planner.schema import Plan
@@ -67,7 +68,7 @@ def bench(run: str | Path, *, progress: Progress = silent) -> Measurements:
     progress("measuring accuracy", 0, 2)
     dense_accuracy = evaluate(dense, data, data.test, batch_size=batch).accuracy_frac
     progress("measuring accuracy", 1, 2)
-    planned = FixedBatch(result.planned, batch=batch)
+    planned = FixedBatch(result.planned, batch=batch, dtype=TORCH_DTYPES[result.best_planned.dtype])
     planned_accuracy = evaluate(planned, data, data.test, batch_size=batch).accuracy_frac
     progress("measuring accuracy", 2, 2)
     measurements = Measurements(
