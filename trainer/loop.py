@@ -138,7 +138,12 @@ def _advance(folder: RunFolder, learner: Learner, state: CheckpointState, *, pro
     started = time.perf_counter()
     epoch, data, config = state.epoch + 1, learner.data, learner.config
     stage = f"training epoch {epoch} of {config.epochs}"
-    outcome = learner.run_epoch(epoch, report=lambda done, total: progress(stage, done, total))
+
+    def report(done: float, steps: float) -> None:
+        # Counted over all epochs, so that the time left is that of the training.
+        progress(stage, (epoch - 1) * steps + done, config.epochs * steps)
+
+    outcome = learner.run_epoch(epoch, report=report)
     validation = evaluate(learner.model, data, data.validation, batch_size=config.batch_size)
     if not math.isfinite(validation.loss):
         raise InputError(

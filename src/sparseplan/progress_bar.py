@@ -32,7 +32,8 @@ class ProgressBar:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._stage: str | None = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -44,8 +45,19 @@ class ProgressBar:
         self._bar.stop()
 
     def __call__(self, stage: str, done: float, total: float) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=total)
-            if not self._console.is_terminal:
-                self._console.print(stage, highlight=False)
-        self._bar.update(self._tasks[stage], completed=done, total=total)
+        if stage != self._stage:
+            self._begin(stage, total)
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+    def _begin(self, stage: str, total: float) -> None:
+        """One bar at a time: stages that are over leave a line, so that a long job does not outgrow the screen."""
+        if self._task is not None:
+            finished = next(task for task in self._bar.tasks if task.id == self._task)
+            self._console.print(f"{self._stage}: {finished.elapsed or 0.0:.1f} s", highlight=False)
+            self._bar.remove_task(self._task)
+        self._stage = stage
+        if self._console.is_terminal:
+            self._task = self._bar.add_task(stage, total=total)
+        else:
+            self._console.print(stage, highlight=False)

@@ -40,9 +40,11 @@ def assign(**layers: tuple[str, float]) -> Assignment:
 MIXED = assign(conv2=("filter+shape", 0.75), fc1=("unstructured", 0.8))
 
 
-def stop_at(stage: str, step: int) -> Progress:
+def stop_at(stage: str) -> Progress:
+    """Interrupts at the first word of a stage."""
+
     def progress(name: str, done: float, total: float) -> None:
-        if name == stage and done == step:
+        if name == stage:
             raise KeyboardInterrupt
 
     return progress
@@ -147,7 +149,7 @@ def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(
 ) -> None:
     finished = max(0, int(interrupted.split()[2]) - 1) if "epoch" in interrupted else 0
     with pytest.raises(Interrupted, match=f"after epoch {finished} of 4.*--resume") as seen:
-        train(make_net(), cropped, MIXED, config=config(), run_dir=tmp_path, progress=stop_at(interrupted, 1))
+        train(make_net(), cropped, MIXED, config=config(), run_dir=tmp_path, progress=stop_at(interrupted))
     assert "\n" not in str(seen.value)
     torch.manual_seed(12345)
     history = train(make_net(77), cropped, MIXED, config=config(), run_dir=tmp_path, resume=True)
@@ -214,7 +216,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_checkpoint(
     net = make_net()
 
     def poison(name: str, done: float, total: float) -> None:
-        if (name, done) == ("training epoch 2 of 4", 5):
+        if (name, done) == ("training epoch 2 of 4", 37 + 5):
             net.fc1.weight.data[0, 0] = float("nan")
 
     with pytest.raises(InputError, match=r"the loss is nan at epoch 2, step 6 of 37;.*learning rate below 0\.05"):
@@ -228,7 +230,7 @@ def test_an_epoch_that_ends_in_nonsense_is_not_kept(digits: DataSplits, make_net
     net = make_net()
 
     def poison(name: str, done: float, total: float) -> None:
-        if (name, done) == ("training epoch 2 of 4", 37):
+        if (name, done) == ("training epoch 2 of 4", 37 + 37):
             net.fc1.weight.data[0, 0] = float("inf")
 
     with pytest.raises(InputError, match=r"the validation loss is (nan|inf) after epoch 2"):
@@ -296,12 +298,14 @@ def test_one_epoch_is_pruned_at_once_and_fine_tuned(digits: DataSplits, make_net
     assert history.epochs[0].sparsity["conv2"] == pytest.approx(0.75)
 
 
-def test_progress_names_the_epoch_and_counts_its_steps(digits: DataSplits, make_net: MakeNet, tmp_path: Path) -> None:
+def test_progress_names_the_epoch_and_counts_the_steps_of_all(
+    digits: DataSplits, make_net: MakeNet, tmp_path: Path
+) -> None:
     seen: list[tuple[str, float, float]] = []
     report = lambda name, done, total: seen.append((name, done, total))  # noqa: E731
     train(make_net(), digits, (), config=config(epochs=2), run_dir=tmp_path, progress=report)
     assert [entry for entry in seen if entry[0] == "training epoch 2 of 2"] == [
-        ("training epoch 2 of 2", step, 37) for step in range(1, 38)
+        ("training epoch 2 of 2", 37 + step, 2 * 37) for step in range(1, 38)
     ]
 
 
