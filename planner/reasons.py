@@ -73,7 +73,8 @@ def why_lost(candidate: Candidate, chosen: Candidate, dense: Candidate) -> str:
     if slower and worse:
         return "the choice has no more loss and takes no longer"
     if slower:
-        factor = time.median / chosen.time_s.median
-        return f"less loss but {factor:.2f}x the time of the choice; the time is worth more elsewhere"
+        factor = time.high / chosen.time_s.high
+        return f"less loss, but at worst {factor:.2f}x the time of the choice, which is worth more elsewhere"
     extra = candidate.loss_increase - chosen.loss_increase
-    return f"faster, but {extra:.3g} more loss, which buys more in other layers"
+    faster = "faster" if time.median < chosen.time_s.median else "faster at worst"
+    return f"{faster}, but {extra:.3g} more loss, which buys more in other layers"

@@ -128,6 +128,15 @@ def test_plan_for_another_model(fails: Fails, planning: list[str], user_file: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_data_that_do_not_fit_leave_no_run_folder(
+    fails: Fails, planning: list[str], user_file: Path, tmp_path: Path
+) -> None:
+    assert main([*planning, "--target-speedup", "1.01"]) == 0
+    arguments = ["train", "--plan", str(tmp_path / "plan.json"), "--model", f"{user_file}:model", "--data", "digits"]
+    fails([*arguments, "--run", str(tmp_path / "run")], r"4.*10|10.*4")
+    assert not (tmp_path / "run").exists()
+
+
 def test_interrupt_in_training_keeps_the_checkpoint(
     fails: Fails, planning: list[str], user_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from ..planner.match import check_plan_fits
 from ..planner.schema import Plan
 from ..planner.store import load_plan
 from ..trainer.assignment import assignment_of
+from ..trainer.data import Split
+from ..trainer.evaluate import evaluate
 from ..trainer.loop import train as train_model
 from ..trainer.schema import RunManifest, TrainConfig, TrainingHistory
 from ..trainer.store import RunFolder, load_weights
@@ -70,6 +72,8 @@ def train(
     if weights is not None:
         load_weights(network, Path(weights))
     splits = load_data(data, progress=progress)
+    # Before anything is written: data that do not fit must not leave a run folder behind.
+    evaluate(network, splits, _first_image(splits.validation), batch_size=1)
     folder = RunFolder(Path(run))
     manifest = RunManifest(
         created=datetime.now(UTC),
@@ -83,6 +87,10 @@ def train(
     return train_model(
         network, splits, assignment_of(decided), config=config, run_dir=folder.path, resume=resume, progress=progress
     )
+
+
+def _first_image(split: Split) -> Split:
+    return Split(images=split.images[:1], labels=split.labels[:1])
 
 
 def _profile_of(plan: Plan) -> Path | None:
