@@ -20,7 +20,6 @@ from torch import Tensor
 from . import _native
 from .flat_sparse import PackedFlat, flat_cost, pack_flat, run_flat, why_flat_unsupported
 from .native_layer import (
-    FLOAT_BYTES,
     INSTRUCTION_SETS,
     NATIVE_PATTERNS,
     InstructionSet,
@@ -34,6 +33,9 @@ from .spec import Cost, KernelSpec, Machine
 
 SELL_ENTRY_BYTES = 6
 """One packed non-zero: value and 16-bit column."""
+GATHER_BYTES = 64
+"""What a gathered float counts for among bytes streamed: each is a load of its own, and takes as long as one or two
+loads of a whole vector (1.3 cycles measured on Zen 4)."""
 SELL_COLUMN_LIMIT = 65536
 SELL_IMAGES = 4
 """Images that share one read of values and columns."""
@@ -84,7 +86,7 @@ def _cost_sell(problem: Problem, *, isa: InstructionSet) -> Cost:
     slices = math.ceil(problem.c_out / isa.lanes)
     stored = problem.c_in * (1.0 - problem.sparsity) * slices * isa.lanes
     passes = problem.n // SELL_IMAGES + (problem.n % SELL_IMAGES).bit_count()
-    gathered = stored * problem.n * FLOAT_BYTES
+    gathered = stored * problem.n * GATHER_BYTES
     return Cost(
         unit="fma_f32",
         flop=2.0 * stored * problem.n,
