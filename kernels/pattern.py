@@ -121,4 +121,3 @@ def _parse_part(word: str, text: str) -> Part:
 
 
 DENSE = parse_pattern("dense")
-UNSTRUCTURED = parse_pattern("unstructured")

@@ -19,8 +19,8 @@ from .interval import LogInterval, conformal_interval
 from .limits import Floats
 
 REPEAT_ERROR = 0.05
-"""By how much a median moves from one process to the next, in logarithms of time: half of 150 convolutions moved by
-less (measured in three processes on an otherwise idle two-core virtual machine)."""
+"""By how much a median moves from one process to the next, in logarithms of time: half of 142 sparse convolutions
+moved by less (measured in three processes on an otherwise idle two-core virtual machine)."""
 MOST_NOISE_FRAC = 1.0
 """A measurement whose median is less certain than this anchors nothing."""
 ENOUGH_TO_LEAVE_OUT = 3

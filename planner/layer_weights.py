@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError
+from ..kernels.weight_view import weight_view
 
 
 def layer_weight(model: nn.Module, name: str) -> Tensor:
@@ -19,13 +20,13 @@ def layer_weight(model: nn.Module, name: str) -> Tensor:
     InputError
         If it holds NaN or infinity.
     """
-    weight = model.get_submodule(name).get_parameter("weight").detach()
+    weight = weight_view(model.get_submodule(name)).detach()
     bad = int((~torch.isfinite(weight)).sum())
     if bad:
         raise InputError(
             f"layer {name!r}: {bad} of {weight.numel()} weights are NaN or infinite; give weights of finite numbers"
         )
-    return weight.reshape(*weight.shape, *[1] * (4 - weight.dim()))
+    return weight
 
 
 @contextmanager

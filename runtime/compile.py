@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..kernels.errors import UnsupportedError
 from ..kernels.pattern import DENSE
@@ -55,13 +55,7 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
                 "plan again with a profile of this machine"
             )
         module = fused.model.get_submodule(layer.name)
-        swapped = SwappedLayer(
-            layer.problem,
-            kernel,
-            weight=layer_weight(module),
-            bias=layer_bias(module),
-            relu=absorb_relu(fused, layer.name),
-        )
+        swapped = SwappedLayer.of(module, layer.problem, kernel, relu=absorb_relu(fused, layer.name))
         replace_module(fused.model, layer.name, swapped)
     return fused.model.requires_grad_(False)
 
@@ -69,15 +63,3 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
 def is_swapped(layer: LayerPlan) -> bool:
     """Whether the plan runs the layer on a kernel that skips zeros; dense layers are left to the host in its dtype."""
     return layer.chosen.pattern != DENSE.text
-
-
-def layer_weight(module: nn.Module) -> Tensor:
-    """The weight of a Conv2d or Linear as [K, C, R, S], float32."""
-    weight = module.get_parameter("weight").detach().float()
-    return weight if weight.dim() == 4 else weight[:, :, None, None]
-
-
-def layer_bias(module: nn.Module) -> Tensor | None:
-    """The bias [K] of a layer, float32, or None."""
-    bias = getattr(module, "bias", None)
-    return None if bias is None else bias.detach().float()

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from ..kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from ..kernels.dense import TORCH_DTYPES
 from ..kernels.progress import Progress
 from ..kernels.reference import reference
 from ..kernels.registry import kernel_named
-from ..kernels.spec import KernelSpec
+from ..kernels.weight_view import bias_of, weight_view
 from ..planner.schema import LayerPlan, Plan
 from ..profiles.timing import measure_alternating
-from .compile import is_swapped, layer_bias, layer_weight
+from .compile import is_swapped
 from .schema import LayerTime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
-    """Memory order and dtype of the activations around a layer."""
-
-    dtype: torch.dtype
-    memory_format: torch.memory_format
-
-    def of(self, x: Tensor) -> Tensor:
-        return x.to(self.dtype).contiguous(memory_format=self.memory_format)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rival:
-    """One kernel packed for a layer; a call takes and gives activations in the form around the layer."""
-
-    kernel: KernelSpec
-    packed: Any
-    own: _Form
-
-    def call(self, x: Tensor, around: _Form) -> Callable[[], Tensor]:
-        return lambda: around.of(self.kernel.run(self.packed, self.own.of(x)))
+from .swapped_layer import SwappedLayer
 
 
 def measure_layers(model: nn.Module, plan: Plan, *, budget_s: float, progress: Progress) -> tuple[LayerTime, ...]:
@@ -69,16 +45,21 @@ def measure_layers(model: nn.Module, plan: Plan, *, budget_s: float, progress: P
 
 
 def _measure_layer(module: nn.Module, layer: LayerPlan, generator: torch.Generator, budget_s: float) -> LayerTime:
-    weight, bias = layer_weight(module), layer_bias(module)
-    planned = _pack(kernel_named(layer.chosen.kernel), layer, weight, bias)
-    dense = _pack(kernel_named(layer.dense.kernel), layer, weight, bias)
-    # As the plan counts it: a kernel of another form than the dense network's pays for the conversions.
-    around = dense.own
-    x = around.of(torch.randn(layer.problem.input_shape, generator=generator))
-    calls = [rival.call(x, around) for rival in (planned, dense)]
-    expected = reference(layer.problem, weight, bias, False, planned.own.of(x))
-    error = float((calls[0]().double() - expected.double()).abs().max())
-    planned_s, dense_s = measure_alternating(calls, budget_s=budget_s)
+    planned, dense = (
+        SwappedLayer.of(module, replace(layer.problem, dtype=kernel.dtype), kernel, relu=False)
+        for kernel in (kernel_named(layer.chosen.kernel), kernel_named(layer.dense.kernel))
+    )
+    # As the plan counts it: activations are as the dense kernel has them, and another form pays for the conversions.
+    x = torch.randn(layer.problem.input_shape, generator=generator).to(TORCH_DTYPES[dense.problem.dtype])
+    x = x.contiguous(memory_format=dense.memory_format)
+
+    def run_planned() -> Tensor:
+        return planned.run(x).contiguous(memory_format=dense.memory_format)
+
+    seen = x.to(TORCH_DTYPES[planned.problem.dtype])
+    expected = reference(planned.problem, weight_view(module).detach(), bias_of(module), False, seen)
+    error = float((run_planned().double() - expected.double()).abs().max())
+    planned_s, dense_s = measure_alternating([run_planned, lambda: dense.run(x)], budget_s=budget_s)
     return LayerTime(
         name=layer.name,
         kernel=planned.kernel.name,
@@ -88,14 +69,4 @@ def _measure_layer(module: nn.Module, layer: LayerPlan, generator: torch.Generat
         predicted_time_s=layer.chosen.time_s,
         max_abs_error=error,
         reverted=planned_s.median >= dense_s.median,
-    )
-
-
-def _pack(kernel: KernelSpec, layer: LayerPlan, weight: Tensor, bias: Tensor | None) -> _Rival:
-    problem = replace(layer.problem, dtype=kernel.dtype)
-    memory_format = MEMORY_FORMATS[kernel.layout] if problem.op == "conv2d" else torch.contiguous_format
-    return _Rival(
-        kernel=kernel,
-        packed=kernel.pack(problem, weight, bias, False),
-        own=_Form(dtype=TORCH_DTYPES[kernel.dtype], memory_format=memory_format),
     )

@@ -13,6 +13,7 @@ from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import InputError
 from ..kernels.problem import Problem
 from ..kernels.spec import KernelSpec
+from ..kernels.weight_view import bias_of, weight_view
 
 
 class SwappedLayer(nn.Module):
@@ -40,6 +41,13 @@ class SwappedLayer(nn.Module):
         self.key = next(_KEYS)
         _LAYERS[self.key] = self
 
+    @classmethod
+    def of(cls, module: nn.Module, problem: Problem, kernel: KernelSpec, *, relu: bool) -> SwappedLayer:
+        """The stand-in for a Conv2d or Linear, with its weight and bias."""
+        bias = bias_of(module)
+        weight = weight_view(module).detach().float()
+        return cls(problem, kernel, weight=weight, bias=None if bias is None else bias.float(), relu=relu)
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] (or [..., C] for a linear) in, [N, K, H', W'] (or [..., K]) out, of the dtype of `x`."""
         if torch.compiler.is_compiling():
@@ -56,8 +64,7 @@ class SwappedLayer(nn.Module):
                 f"layer compiled for input {list(problem.input_shape)} got {list(flat.shape)}; "
                 "run the model at the shape it was planned for, or plan again for this one"
             )
-        memory_format = torch.channels_last if self._nhwc else torch.contiguous_format
-        prepared = flat.to(TORCH_DTYPES[problem.dtype]).contiguous(memory_format=memory_format)
+        prepared = flat.to(TORCH_DTYPES[problem.dtype]).contiguous(memory_format=self.memory_format)
         y = self.kernel.run(self.packed, prepared).to(x.dtype)
         return y.view(*x.shape[:-1], problem.c_out) if problem.op == "linear" else y
 
@@ -66,6 +73,11 @@ class SwappedLayer(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, object]) -> SwappedLayer:
         return self
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of the input that needs no conversion, and of the output."""
+        return torch.channels_last if self._nhwc else torch.contiguous_format
 
     @property
     def _nhwc(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..kernels.errors import InputError
 from ..kernels.pattern import Pattern, parse_pattern
@@ -39,21 +39,6 @@ def assignment_sha256(assignment: Assignment) -> str:
     """Fingerprint of an assignment: equal exactly when layers, patterns and sparsities are."""
     lines = (f"{layer.name}\t{layer.pattern}\t{layer.sparsity!r}\n" for layer in assignment)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def weight_view(module: nn.Module) -> Tensor:
-    """Weight of a layer as [K, C, R, S], sharing memory with it; a linear weight is [K, C, 1, 1].
-
-    Raises
-    ------
-    InputError
-        If the module is neither a Conv2d nor a Linear.
-    """
-    if isinstance(module, nn.Conv2d):
-        return module.weight
-    if isinstance(module, nn.Linear):
-        return module.weight[:, :, None, None]
-    raise InputError(f"a {type(module).__name__} has no weight [K, C, R, S]; allowed are Conv2d and Linear")
 
 
 def planned_module(model: nn.Module, layer: LayerSparsity) -> nn.Conv2d | nn.Linear:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.groups import magnitude_mask
-from .assignment import Assignment, LayerSparsity, planned_module, weight_view
+from ..kernels.weight_view import weight_view
+from .assignment import Assignment, LayerSparsity, planned_module
 from .group_lasso import shrink_doomed_groups, structured_parts
 from .schedule import cubic_sparsity
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.kernels.groups import magnitude_mask
-from sparseplan.kernels.pattern import UNSTRUCTURED
+from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.progress import silent
 from sparseplan.kernels.spec import Machine
@@ -101,7 +101,7 @@ def _masked(net: nn.Module) -> nn.Module:
     for name in PROBLEMS:
         weight = net.get_submodule(name).weight
         nn.init.normal_(weight)
-        weight.data *= magnitude_mask(weight.detach(), UNSTRUCTURED, SPARSITY)
+        weight.data *= magnitude_mask(weight.detach(), parse_pattern("unstructured"), SPARSITY)
     nn.init.uniform_(net.bn.weight, 0.5, 2.0)
     net.bn.running_mean.normal_()
     net.bn.running_var.uniform_(0.5, 2.0)

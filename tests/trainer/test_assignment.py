@@ -10,9 +10,10 @@ from torch import nn
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
+from sparseplan.kernels.weight_view import weight_view
 from sparseplan.perfmodel.schema import Interval
 from sparseplan.planner.schema import Candidate, LayerPlan, Plan, SolverReport, Target, Totals
-from sparseplan.trainer.assignment import LayerSparsity, assignment_of, assignment_sha256, weight_view
+from sparseplan.trainer.assignment import LayerSparsity, assignment_of, assignment_sha256
 
 TIME = Interval(median=1.0, low=0.9, high=1.1)
 

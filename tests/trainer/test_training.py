@@ -15,8 +15,9 @@ from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.kernels.groups import magnitude_mask
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.progress import Progress, silent
+from sparseplan.kernels.weight_view import weight_view
 from sparseplan.trainer import Interrupted
-from sparseplan.trainer.assignment import Assignment, LayerSparsity, weight_view
+from sparseplan.trainer.assignment import Assignment, LayerSparsity
 from sparseplan.trainer.data import DataSplits, Split
 from sparseplan.trainer.evaluate import evaluate
 from sparseplan.trainer.loop import best_epoch, train

@@ -1,0 +1,27 @@
+"""The weight and bias of a torch layer as the kernels, masks and penalties see them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .errors import InputError
+
+
+def weight_view(module: nn.Module) -> Tensor:
+    """Weight of a layer as [K, C, R, S], sharing memory with it; a linear weight is [K, C, 1, 1].
+
+    Raises
+    ------
+    InputError
+        If the module is neither a Conv2d nor a Linear.
+    """
+    if isinstance(module, nn.Conv2d):
+        return module.weight
+    if isinstance(module, nn.Linear):
+        return module.weight[:, :, None, None]
+    raise InputError(f"a {type(module).__name__} has no weight [K, C, R, S]; allowed are Conv2d and Linear")
+
+
+def bias_of(module: nn.Module) -> Tensor | None:
+    """Bias [K] of a layer, sharing memory with it, or None."""
+    return module.bias.detach() if isinstance(module.bias, Tensor) else None
