@@ -20,7 +20,7 @@ lint: $(INSTALLED) build/typecheck
 	$(BIN)/ruff format --check .
 	MYPYPATH=build/typecheck $(BIN)/mypy -p sparseplan
 
-$(INSTALLED): pyproject.toml constraints.txt $(wildcard kernels/native/*)
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard kernels/native/* kernels/native/*/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sparseplan needs Python 3.11 or newer: make PYTHON=/path/to/python")'
 	@command -v $${CXX:-c++} >/dev/null || { echo "sparseplan needs a C++ compiler (Debian: apt install g++)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)

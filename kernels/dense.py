@@ -17,20 +17,36 @@ from .pattern import SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Dtype, Problem
 from .spec import Cost, KernelSpec, Layout, Machine, Unit
 
-TORCH_DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TORCH_DTYPES: dict[Dtype, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.uint8,
+}
+"""Of the activations."""
 MEMORY_FORMATS: dict[Layout, torch.memory_format] = {
     "nchw": torch.contiguous_format,
     "nhwc": torch.channels_last,
 }
-UNITS: dict[Dtype, Unit] = {"float32": "fma_f32", "bfloat16": "dot_bf16"}
-SHORT_DTYPES: dict[Dtype, str] = {"float32": "f32", "bfloat16": "bf16"}
+UNITS: dict[Dtype, Unit] = {
+    "float32": "fma_f32",
+    "bfloat16": "dot_bf16",
+    "float16": "fma_f16",
+    "int8": "dot_int8",
+}
+SHORT_DTYPES: dict[Dtype, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "i8"}
 
 CONV_OPS = ("mkldnn::_reorder_convolution_weight", "mkldnn::_convolution_pointwise")
 LINEAR_OPS = ("mkldnn::_reorder_linear_weight", "mkldnn::_linear_pointwise")
 
 _LANES = 16
 """Output channels that oneDNN's kernels round up to: the float32 lanes of AVX-512, the rows of an AMX tile."""
-_REGISTER_TILES: dict[Dtype, tuple[int, int]] = {"float32": (14, 32), "bfloat16": (32, 32)}
+_REGISTER_TILES: dict[Dtype, tuple[int, int]] = {
+    "float32": (14, 32),
+    "bfloat16": (32, 32),
+    "float16": (14, 64),
+    "int8": (32, 32),
+}
 """Pixels x output channels whose sums stay in registers: 28 AVX-512 accumulators, or 2 x 2 AMX tiles."""
 
 

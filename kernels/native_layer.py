@@ -44,7 +44,7 @@ INSTRUCTION_SETS = (
 class NativeLayer(Protocol):
     """Packed weights on the native side."""
 
-    def run(self, x: int, x_floats: int, y: int, y_floats: int, threads: int) -> None: ...
+    def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
 
 
 def check_weights(problem: Problem, weight: Tensor, bias: Tensor | None) -> None:
@@ -78,7 +78,7 @@ def run_native(problem: Problem, layer: NativeLayer, x: Tensor) -> Tensor:
     _check_tensor("input", x, problem.input_shape)
     y = torch.empty(problem.output_shape)
     x = x.contiguous()
-    layer.run(x.data_ptr(), x.numel(), y.data_ptr(), y.numel(), torch.get_num_threads())
+    layer.run(x.data_ptr(), x.nbytes, 0, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
 
 

@@ -12,9 +12,10 @@ from .errors import InputError
 from .pattern import parse_pattern
 
 Op = Literal["conv2d", "linear"]
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float16", "int8"]
+"""Of activations and weights; int8 means unsigned 8-bit activations with a zero point, and signed 8-bit weights."""
 
-DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
+DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .problem import Dtype, Problem
 
-ERROR_LIMITS: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 2e-2}
+ERROR_LIMITS: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 4e-3, "int8": 0.0}
 """Largest difference of an output from the reference, over the largest absolute reference, for up to 1024 products a
 sum; the inputs are rounded to the dtype before the reference sees them."""
 

@@ -14,11 +14,16 @@ CLOCK_HZ = 3.0e9
 
 FLOP_PER_CYCLE: dict[Unit, dict[str, float]] = {
     "fma_f32": {"avx512": 64.0, "avx2": 32.0, "baseline": 8.0},
-    "dot_bf16": {"avx512": 128.0, "avx2": 16.0, "baseline": 4.0},
+    "fma_f16": {"avx512fp16": 128.0, "avx512": 32.0, "avx2": 16.0, "baseline": 2.0},
+    "dot_bf16": {"amx": 1024.0, "avx512bf16": 128.0, "avx512": 32.0, "avx2": 16.0, "baseline": 4.0},
+    "dot_int8": {"amx": 2048.0, "avx512vnni": 256.0, "avx512": 128.0, "avx2": 64.0, "baseline": 8.0},
+    "tile_bf16": {"amx": 1024.0},
+    "tile_int8": {"amx": 2048.0},
 }
 """Of one core, best instruction set first. Datasheet: two multiply-add units of 16 (AVX-512) or 8 lanes (AVX2), one of
-4-lane multiply and add (SSE2); two VDPBF16PS, which not every AVX-512 has. Assumed: without it, bfloat16 is widened and
-computed at half the rate of float32. Only kernels of one dtype compete, so the two units are never weighed."""
+4-lane multiply and add (SSE2); two VDPBF16PS or VPDPBUSD; an AMX tile product of 16 x 16 sums over 64 bytes in 16
+cycles. Assumed: without its instruction, a half-precision format is widened and computed at half the rate of float32.
+A dot unit of a library may be a tile product inside. Only kernels of one dtype compete, so dtypes are never weighed."""
 
 LOAD_BYTE_PER_CYCLE: dict[str, float] = {"avx512": 88.0, "avx2": 50.0, "baseline": 24.0}
 """From L1, one core. Measured (AVX-512): multiply-adds with one 64-byte load each at 170 Gflop/s and 3.84 GHz; assumed:

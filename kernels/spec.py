@@ -11,8 +11,8 @@ from .problem import Dtype, Op, Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
-Unit = Literal["fma_f32", "dot_bf16"]
-"""Execution unit that bounds the arithmetic: float32 multiply-add, or bfloat16 dot product."""
+Unit = Literal["fma_f32", "fma_f16", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8"]
+"""Execution unit that bounds the arithmetic: multiply-add, dot product of pairs or quads, or AMX tile product."""
 
 Layout = Literal["nchw", "nhwc"]
 """Memory order of the activations that a kernel takes and gives (torch's contiguous or channels_last)."""
@@ -69,9 +69,11 @@ class KernelSpec:
         Memory order of input and output.
     pack : callable
         ``pack(problem, weight, bias, relu) -> packed``: once. `weight` is a dense float32 tensor [K, C, R, S] that
-        contains zeros where the pattern of the problem puts them, `bias` is [K] or None.
+        contains zeros where the pattern of the problem puts them, `bias` is [K] or None. int8 kernels take a fifth
+        argument, the `Quantisation` of input and output.
     run : callable
-        ``run(packed, x) -> y``: many times. `x` is [N, C, H, W] in `layout`, or [N, C] for a linear, of `dtype`.
+        ``run(packed, x, residual=None) -> y``: many times. `x` is [N, C, H, W] in `layout`, or [N, C] for a linear,
+        of `dtype`; `residual` is like `y` and is added before the ReLU.
     cost : callable
         ``cost(problem) -> Cost``.
     why_unsupported : callable
@@ -84,7 +86,7 @@ class KernelSpec:
     dtype: Dtype
     isa: str
     layout: Layout
-    pack: Callable[[Problem, Tensor, Tensor | None, bool], Any]
-    run: Callable[[Any, Tensor], Tensor]
+    pack: Callable[..., Any]
+    run: Callable[..., Tensor]
     cost: Callable[[Problem], Cost]
     why_unsupported: Callable[[Problem, Machine], str | None]

@@ -22,7 +22,7 @@ from .schema import DtypePolicy
 DTYPES_OF: Mapping[DtypePolicy, tuple[Dtype, ...]] = {
     "float32": ("float32",),
     "bfloat16": ("bfloat16",),
-    "any": get_args(Dtype),
+    "any": ("float32", "bfloat16"),
 }
 
 

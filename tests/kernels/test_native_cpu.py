@@ -15,7 +15,14 @@ from sparseplan.kernels.native_layer import INSTRUCTION_SETS, InstructionSet
 from sparseplan.kernels.problem import Problem
 
 ISA = tuple(_native.isa_list())
-FLAGS = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+FLAGS = {
+    "avx2": {"avx2", "fma"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx512vnni": {"avx512f", "avx512_vnni"},
+    "avx512bf16": {"avx512f", "avx512_bf16", "avx512_vbmi2"},
+    "avx512fp16": {"avx512f", "avx512_fp16"},
+    "amx": {"avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"},
+}
 
 
 def cpu_flags() -> set[str]:

@@ -70,7 +70,7 @@ def test_counts_of_alexnet_conv5() -> None:
     ("change", "field"),
     [
         ({"op": "conv3d"}, "op"),
-        ({"dtype": "float16"}, "dtype"),
+        ({"dtype": "float64"}, "dtype"),
         ({"n": 0}, "n"),
         ({"threads": 0}, "threads"),
         ({"kernel": (0, 3)}, "kernel"),

@@ -1,4 +1,4 @@
-#include "sell_pack.h"
+#include "sell/pack.h"
 
 #include <algorithm>
 #include <numeric>
@@ -6,7 +6,7 @@
 
 namespace sparseplan {
 
-SellSparse::SellSparse(const IsaTable& isa, int64_t n, int64_t c_out, int64_t c_in, const float* weight,
+SellSparse::SellSparse(const SellTable& isa, int64_t n, int64_t c_out, int64_t c_in, const float* weight,
                        const float* bias, bool relu)
     : isa_(isa) {
     if (c_in > 65536) throw std::invalid_argument("columns are stored in 16 bits: c_in must be at most 65536");

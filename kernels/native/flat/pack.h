@@ -2,10 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <vector>
 
-#include "flat_plan.h"
-#include "isa_table.h"
+#include "flat/plan.h"
+#include "flat/table.h"
 
 namespace sparseplan {
 
@@ -14,17 +15,20 @@ class FlatSparse {
     // weight: [c_out, taps], dense with zeros. tap_offset: [taps], floats from an output position to the input that
     // the tap multiplies, for the first group; later groups of channels follow at group_offset each. A block of input
     // channels is block_taps taps. The pointers inside `shape` are set here.
-    FlatSparse(const IsaTable& isa, const FlatPlan& shape, std::vector<int64_t> phases_h, std::vector<int64_t> phases_w,
+    FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<int64_t> phases_h, std::vector<int64_t> phases_w,
                const float* weight, const uint32_t* tap_offset, int64_t taps, int64_t block_taps, int64_t groups,
                int64_t group_offset, const float* bias);
     FlatSparse(const FlatSparse&) = delete;
     FlatSparse& operator=(const FlatSparse&) = delete;
 
-    void run(const float* x, float* y, int threads) const { isa_.run_flat(plan_, x, y, threads); }
+    void run(const void* x, const void* residual, void* y, int threads) const {
+        if (residual != nullptr) throw std::invalid_argument("this kernel adds no residual");
+        isa_.run(plan_, static_cast<const float*>(x), static_cast<float*>(y), threads);
+    }
     int64_t nonzeros() const { return static_cast<int64_t>(entries_.size()); }
 
   private:
-    const IsaTable& isa_;
+    const FlatTable& isa_;
     FlatPlan plan_;
     std::vector<int64_t> phases_h_, phases_w_;
     std::vector<float> bias_;

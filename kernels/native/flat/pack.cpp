@@ -1,4 +1,4 @@
-#include "flat_pack.h"
+#include "flat/pack.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -13,7 +13,7 @@ void require(bool holds, const char* message) {
 
 }  // namespace
 
-FlatSparse::FlatSparse(const IsaTable& isa, const FlatPlan& shape, std::vector<int64_t> phases_h,
+FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<int64_t> phases_h,
                        std::vector<int64_t> phases_w, const float* weight, const uint32_t* tap_offset, int64_t taps,
                        int64_t block_taps, int64_t groups, int64_t group_offset, const float* bias)
     : isa_(isa),

@@ -1,4 +1,4 @@
-// Sparse matrix times few vectors: a vector of rows at a time, the input gathered. Included after one of simd_*.h.
+// Sparse matrix times few vectors: a vector of rows at a time, the input gathered. Included after one of simd/*.h.
 
 namespace {
 
@@ -27,13 +27,14 @@ void sell_slice(const sparseplan::SellPlan& plan, int64_t slice, int64_t image, 
 
 void run_sell(const sparseplan::SellPlan& plan, const float* x, float* y, int threads) {
     const int64_t chunk = plan.slices / (8 * threads) + 1;
-#pragma omp parallel for num_threads(threads) schedule(dynamic, chunk)
-    for (int64_t slice = 0; slice < plan.slices; ++slice) {
-        int64_t image = 0;
-        for (; image + 4 <= plan.n; image += 4) sell_slice<4>(plan, slice, image, x, y);
-        for (; image + 2 <= plan.n; image += 2) sell_slice<2>(plan, slice, image, x, y);
-        if (image < plan.n) sell_slice<1>(plan, slice, image, x, y);
-    }
+    run_team(threads, [&] {
+        share_dynamic(plan.slices, chunk, [&](int64_t slice) {
+            int64_t image = 0;
+            for (; image + 4 <= plan.n; image += 4) sell_slice<4>(plan, slice, image, x, y);
+            for (; image + 2 <= plan.n; image += 2) sell_slice<2>(plan, slice, image, x, y);
+            if (image < plan.n) sell_slice<1>(plan, slice, image, x, y);
+        });
+    });
 }
 
 }  // namespace

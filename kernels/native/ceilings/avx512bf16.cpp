@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "isa_table.h"
+#include "ceilings/table.h"
 
 namespace sparseplan {
 

@@ -1,4 +1,4 @@
-#include "ceilings.h"
+#include "ceilings/ceilings.h"
 
 #include <algorithm>
 #include <atomic>
@@ -7,7 +7,9 @@
 #include <memory>
 #include <stdexcept>
 
+#include "ceilings/table.h"
 #include "cpu_features.h"
+#include "parallel.h"
 #include "scratch.h"
 
 namespace sparseplan {
@@ -39,24 +41,33 @@ double team_rate(double seconds, int threads, MakeWork make_work) {
 
 std::atomic<float> sink;
 
+const CeilingsTable& best_table() {
+#ifdef SPARSEPLAN_X86
+    if (cpu_has("avx512")) return kCeilingsAvx512;
+    if (cpu_has("avx2")) return kCeilingsAvx2;
+#endif
+    return kCeilingsBaseline;
+}
+
 }  // namespace
 
-std::optional<double> peak_flop_per_s(const IsaTable& best, const std::string& unit, double seconds, int threads) {
+std::optional<double> peak_flop_per_s(const std::string& unit, double seconds, int threads) {
     constexpr int64_t kRounds = 20000;  // tens of microseconds between looks at the clock
     if (unit == "fma_f32") {
-        return team_rate(seconds, threads, [&] { return [&] { return best.fma_work(kRounds); }; });
+        return team_rate(seconds, threads, [] { return [] { return best_table().fma_work(kRounds); }; });
     }
     if (unit != "dot_bf16") throw std::invalid_argument("unit must be 'fma_f32' or 'dot_bf16', got '" + unit + "'");
 #ifdef SPARSEPLAN_X86
-    if (cpu_features().avx512bf16) {
+    if (cpu_has("avx512bf16")) {
         return team_rate(seconds, threads, [] { return [] { return avx512bf16_dot_work(kRounds); }; });
     }
 #endif
     return std::nullopt;
 }
 
-double bandwidth_byte_per_s(const IsaTable& best, int64_t bytes_per_thread, double seconds, int threads) {
-    constexpr int64_t kStep = 256;                 // floats, see IsaTable::sum_floats
+double bandwidth_byte_per_s(int64_t bytes_per_thread, double seconds, int threads) {
+    const CeilingsTable& best = best_table();
+    constexpr int64_t kStep = 256;                 // floats, see CeilingsTable::sum_floats
     constexpr int64_t kFloatsPerLook = 1 << 16;    // small buffers are read many times between looks at the clock
     const int64_t floats = std::max(bytes_per_thread / int64_t{sizeof(float)} / kStep, int64_t{1}) * kStep;
     const int64_t passes = std::max(kFloatsPerLook / floats, int64_t{1});

@@ -1,0 +1,10 @@
+#include "ceilings/table.h"
+#include "simd/baseline.h"
+
+#include "ceilings/work.inc.h"
+
+namespace sparseplan {
+
+const CeilingsTable kCeilingsBaseline{"baseline", fma_work, sum_floats};
+
+}  // namespace sparseplan

@@ -1,0 +1,21 @@
+// Work that keeps one execution unit busy, for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace sparseplan {
+
+struct CeilingsTable {
+    const char* name;
+    double (*fma_work)(int64_t rounds);  // runs multiply-adds, returns their flop
+    // Sum over `passes` reads of `count` floats, a multiple of 256.
+    float (*sum_floats)(const float* data, int64_t count, int64_t passes);
+};
+
+extern const CeilingsTable kCeilingsBaseline;
+extern const CeilingsTable kCeilingsAvx2;
+extern const CeilingsTable kCeilingsAvx512;
+
+double avx512bf16_dot_work(int64_t rounds);
+
+}  // namespace sparseplan

@@ -1,0 +1,12 @@
+#include "flat/table.h"
+#include "parallel.h"
+#include "scratch.h"
+#include "simd/baseline.h"
+
+#include "flat/run.inc.h"
+
+namespace sparseplan {
+
+const FlatTable kFlatBaseline{"baseline", kLanes, kMaxTile, kGuardedLoads, run_flat};
+
+}  // namespace sparseplan

@@ -1,0 +1,103 @@
+// Input: NCHW -> padded phases; the split of strided input into phases makes every stride a unit stride.
+
+namespace {
+
+struct Span {
+    int64_t begin, end;  // positions of a phase that hold input; the rest of the pitch is padding
+};
+
+inline Span valid_columns(const sparseplan::FlatPlan& plan, int64_t phase) {
+    const int64_t lead = plan.pad_w - phase, last = plan.w_in - 1 + plan.pad_w - phase;
+    const int64_t begin = smaller(lead > 0 ? (lead + plan.stride_w - 1) / plan.stride_w : 0, plan.pitch);
+    const int64_t end = last < 0 ? 0 : last / plan.stride_w + 1;
+    return {begin, larger(begin, smaller(end, plan.pitch))};
+}
+
+// One input row of `Lanes` images at a time, its pixels dealt out to the phases in turn. `to` is the row in the first
+// phase, already advanced to the lanes.
+void deal_row(const sparseplan::FlatPlan& plan, const float* from, int images, float* to) {
+    const int64_t image_stride = plan.c_in * plan.h_in * plan.w_in;
+    int64_t position = plan.pad_w / plan.stride_w, phase = plan.pad_w % plan.stride_w;
+    for (int64_t column = 0; column < plan.w_in; column += kLanes) {
+        const int count = static_cast<int>(smaller(plan.w_in - column, kLanes));
+        Vec v[kLanes];
+        load_images(from + column, image_stride, images, count, v);
+        for (int i = 0; i < count; ++i) {
+            for (int64_t b = 0; b < plan.phases_w_count; ++b) {
+                if (plan.phases_w[b] == phase && position < plan.pitch) {
+                    store(to + b * plan.phase_floats + position * plan.images, v[i]);
+                }
+            }
+            if (++phase == plan.stride_w) {
+                phase = 0;
+                ++position;
+            }
+        }
+    }
+}
+
+// One input row of a block of images into all column phases; `to` is the row in the first of them.
+void copy_phases(const sparseplan::FlatPlan& plan, const float* from, int64_t images, float* to) {
+    const int64_t image_stride = plan.c_in * plan.h_in * plan.w_in;
+    for (int64_t b = 0; b < plan.phases_w_count; ++b) {
+        const Span valid = valid_columns(plan, plan.phases_w[b]);
+        const int64_t x = valid.begin * plan.stride_w + plan.phases_w[b] - plan.pad_w, count = valid.end - valid.begin;
+        float* row = to + b * plan.phase_floats;
+        zero_row(row, valid.begin * plan.images);
+        zero_row(row + valid.end * plan.images, (plan.pitch - valid.end) * plan.images);
+        float* inside = row + valid.begin * plan.images;
+        if (plan.images == 1 && plan.stride_w == 1) {
+            copy_row(from + x, inside, count);
+        } else if (plan.images == 1) {
+            for (int64_t i = 0; i < count; ++i) inside[i] = from[x + i * plan.stride_w];
+        } else if (plan.stride_w == 1) {
+            for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
+                interleave(from + lane * image_stride + x, image_stride, present_lanes(images, lane), count,
+                           inside + lane, plan.images);
+            }
+        }
+    }
+    if (plan.images == 1 || plan.stride_w == 1) return;
+    for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
+        deal_row(plan, from + lane * image_stride, present_lanes(images, lane), to + lane);
+    }
+}
+
+void copy_channel(const sparseplan::FlatPlan& plan, const float* from, int64_t images, float* to) {
+    float* const end = to + plan.channel_floats;
+    for (int64_t a = 0; a < plan.phases_h_count; ++a) {
+        float* row = to;
+        for (int64_t y = 0; y < plan.rows; ++y, row += plan.pitch * plan.images) {
+            const int64_t y_in = y * plan.stride_h + plan.phases_h[a] - plan.pad_h;
+            if (y_in >= 0 && y_in < plan.h_in) {
+                copy_phases(plan, from + y_in * plan.w_in, images, row);
+                continue;
+            }
+            for (int64_t b = 0; b < plan.phases_w_count; ++b) {
+                zero_row(row + b * plan.phase_floats, plan.pitch * plan.images);
+            }
+        }
+        const int64_t rest = plan.phase_floats - plan.rows * plan.pitch * plan.images;
+        for (int64_t b = 0; b < plan.phases_w_count; ++b) zero_row(row + b * plan.phase_floats, rest);
+        to += plan.phases_w_count * plan.phase_floats;
+    }
+    zero_row(to, end - to);
+}
+
+// Channels [begin, end) of a block of images; `x` is the block's first image.
+void copy_channels(const sparseplan::FlatPlan& plan, const float* x, int64_t images, int64_t begin, int64_t end,
+                   float* to) {
+    if (plan.images > 1 && plan.h_in * plan.w_in * plan.rows * plan.pitch == 1) {
+        // One pixel an image: the channels are what lies side by side.
+        for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
+            interleave(x + lane * plan.c_in + begin, plan.c_in, present_lanes(images, lane), end - begin,
+                       to + begin * plan.channel_floats + lane, plan.channel_floats);
+        }
+        return;
+    }
+    for (int64_t c = begin; c < end; ++c) {
+        copy_channel(plan, x + c * plan.h_in * plan.w_in, images, to + c * plan.channel_floats);
+    }
+}
+
+}  // namespace

@@ -1,0 +1,53 @@
+// Short copies and transpositions that input and output share.
+
+namespace {
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// `count` floats; short rows are the rule, so no call of memcpy.
+inline void copy_row(const float* from, float* to, int64_t count) {
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
+    if (i < count) {
+        const int rest = static_cast<int>(count - i);
+        store_first(to + i, load_first(from + i, rest), rest);
+    }
+}
+
+inline void zero_row(float* to, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) to[i] = 0.0f;
+}
+
+// How many of the lanes from `lane` on hold images.
+inline int present_lanes(int64_t images, int64_t lane) {
+    return static_cast<int>(larger(0, smaller(images - lane, kLanes)));
+}
+
+// from[image][i] -> v[i][lane] for i < count <= kLanes; lanes beyond `images` become zero.
+inline void load_images(const float* from, int64_t image_stride, int images, int count, Vec (&v)[kLanes]) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+        v[lane] = lane < images ? load_first(from + lane * image_stride, count) : zero();
+    }
+    transpose(v);
+}
+
+// from[image][column] -> to[column][lane].
+void interleave(const float* from, int64_t image_stride, int images, int64_t columns, float* to, int64_t to_stride) {
+    for (int64_t column = 0; column < columns; column += kLanes) {
+        const int count = static_cast<int>(smaller(columns - column, kLanes));
+        Vec v[kLanes];
+        load_images(from + column, image_stride, images, count, v);
+        for (int i = 0; i < count; ++i) store(to + (column + i) * to_stride, v[i]);
+    }
+}
+
+// from[i][lane], `count` <= kLanes rows anywhere in memory -> to[image][i].
+inline void deinterleave(const float* const* from, int count, float* to, int64_t image_stride, int images) {
+    Vec v[kLanes];
+    for (int i = 0; i < kLanes; ++i) v[i] = load(from[i < count ? i : 0]);
+    transpose(v);
+    for (int lane = 0; lane < images; ++lane) store_first(to + lane * image_stride, v[lane], count);
+}
+
+}  // namespace

@@ -1,0 +1,128 @@
+// Flat sparse convolution. Shared text of all instruction sets, included after one of simd/*.h; everything is in an
+// anonymous namespace, so the linker cannot mix the sets.
+
+#include "flat/inner.inc.h"
+#include "flat/move.inc.h"
+#include "flat/input.inc.h"
+#include "flat/output.inc.h"
+
+namespace {
+
+// A block of images: where the first lies in x and y, and whether x ends with the block.
+struct Block {
+    const float* x;
+    float* y;
+    int64_t images;
+    bool is_last;
+};
+
+struct Sizes {
+    int64_t blocks, tiles, input_floats, work_floats;
+};
+
+inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
+    // The last vector of the last channel may reach beyond the padded input.
+    const int64_t input_floats = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
+    return {(plan.n + plan.images - 1) / plan.images, (plan.vectors + plan.tile - 1) / plan.tile, input_floats,
+            plan.k_block * plan.tile * kLanes};
+}
+
+inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y, int64_t index) {
+    const int64_t first = index * plan.images;
+    return {x + first * plan.c_in * plan.h_in * plan.w_in, y + first * plan.c_out * plan.h_out * plan.w_out,
+            smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
+}
+
+void write_tile(const sparseplan::FlatPlan& plan, const Block& block, Tile tile, int64_t k, int64_t channels,
+                const float* sums) {
+    const int64_t pixels = plan.h_out * plan.w_out, sums_stride = plan.tile * kLanes;
+    if (plan.images > 1 && pixels == 1) {
+        write_pixels(plan, tile, sums, channels, block.y + k, block.images);
+        return;
+    }
+    for (int64_t i = 0; i < channels; ++i) {
+        float* plane = block.y + (k + i) * pixels;
+        if (plan.images == 1) {
+            write_flat(plan, tile, sums + i * sums_stride, plane);
+        } else {
+            write_interleaved(plan, tile, sums + i * sums_stride, plane, static_cast<int>(block.images));
+        }
+    }
+}
+
+// Output channels [k_begin, k_end) of one tile; `in` is the block's input as the offsets expect it.
+void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const float* in, int64_t index, int64_t k_begin,
+                  int64_t k_end, float* sums) {
+    const Tile tile{index * plan.tile * kLanes, smaller(plan.tile, plan.vectors - index * plan.tile)};
+    const int64_t total = ((plan.h_out - 1) * plan.pitch + plan.w_out) * plan.images;
+    const int64_t last = total - tile.begin - (tile.vectors - 1) * kLanes;
+    const bool guarded = !plan.copies_input && block.is_last && last < kLanes;
+    const AxpyTile axpy = (guarded ? kTiles.guarded : kTiles.plain)[tile.vectors];
+    for (int64_t k = k_begin; k < k_end; k += plan.k_block) {
+        const int64_t channels = smaller(plan.k_block, k_end - k);
+        for (int64_t c = 0; c < plan.c_blocks; ++c) {
+            const int64_t* start = plan.starts + c * plan.c_out + k;
+            const bool opens = c == 0, closes = plan.relu && c == plan.c_blocks - 1;
+            for (int64_t i = 0; i < channels; ++i) {
+                const Row row{plan.entries + start[i], plan.entries + start[i + 1], plan.bias[k + i], opens, closes};
+                axpy(row, in + tile.begin, sums + i * plan.tile * kLanes, static_cast<int>(last));
+            }
+        }
+        write_tile(plan, block, tile, k, channels, sums);
+    }
+}
+
+// Enough blocks of images for all threads: each thread copies and computes its own, in its own cache.
+void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float* x, float* y, int threads) {
+    run_team(threads, [&] {
+        share_dynamic(sizes.blocks, 1, [&](int64_t index) {
+            const Block block = block_at(plan, x, y, index);
+            float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
+            const float* in = block.x;
+            if (plan.copies_input) {
+                float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+                copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
+                in = copy;
+            }
+            for (int64_t tile = 0; tile < sizes.tiles; ++tile) compute_tile(plan, block, in, tile, 0, plan.c_out, sums);
+        });
+    });
+}
+
+// Few blocks: the threads share one block's input and split its tiles and output channels.
+void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float* x, float* y, int threads) {
+    constexpr int64_t kTasksPerThread = 4;  // rows of unequal length are evened out by dynamic scheduling
+    const int64_t wanted = kTasksPerThread * threads;
+    const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, plan.c_out);
+    const int64_t tasks = sizes.tiles * parts;
+    float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+    run_team(threads, [&] {
+        float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
+        for (int64_t index = 0; index < sizes.blocks; ++index) {
+            const Block block = block_at(plan, x, y, index);
+            if (plan.copies_input) {
+                share_static((plan.c_in + kLanes - 1) / kLanes, [&](int64_t part) {
+                    const int64_t c = part * kLanes;
+                    copy_channels(plan, block.x, block.images, c, smaller(c + kLanes, plan.c_in), copy);
+                });
+            }
+            const float* in = plan.copies_input ? copy : block.x;
+            share_dynamic(tasks, 1, [&](int64_t task) {
+                const int64_t part = task % parts;
+                const int64_t k_begin = plan.c_out * part / parts, k_end = plan.c_out * (part + 1) / parts;
+                compute_tile(plan, block, in, task / parts, k_begin, k_end, sums);
+            });
+        }
+    });
+}
+
+void run_flat(const sparseplan::FlatPlan& plan, const float* x, float* y, int threads) {
+    const Sizes sizes = sizes_of(plan);
+    if (threads == 1 || sizes.blocks % threads == 0 || sizes.blocks >= 4 * threads) {
+        run_blocks(plan, sizes, x, y, threads);
+    } else {
+        run_tiles(plan, sizes, x, y, threads);
+    }
+}
+
+}  // namespace

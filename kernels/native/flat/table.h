@@ -1,0 +1,25 @@
+// The flat sparse convolution of each instruction set.
+//
+// Sources compiled with instruction-set flags include only such headers, plain structs and intrinsics: an inline
+// function or template shared with other sources could be merged by the linker and then run on a CPU without them.
+#pragma once
+
+#include <cstdint>
+
+#include "flat/plan.h"
+
+namespace sparseplan {
+
+struct FlatTable {
+    const char* name;
+    int lanes;           // floats in a vector
+    int max_tile;        // accumulator vectors of the inner kernel
+    bool guarded_loads;  // can read the caller's memory to its very end
+    void (*run)(const FlatPlan& plan, const float* x, float* y, int threads);
+};
+
+extern const FlatTable kFlatBaseline;
+extern const FlatTable kFlatAvx2;
+extern const FlatTable kFlatAvx512;
+
+}  // namespace sparseplan
