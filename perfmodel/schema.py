@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..kernels.problem import Problem
+from ..profiles.timing import TimeStats
 
 
 class Interval(BaseModel):
@@ -33,3 +35,82 @@ class PredictionRecord(BaseModel):
     flop_dense_equiv: float
     reason: str | None
     """Why there is no prediction, or None."""
+
+
+class Quality(BaseModel):
+    """How well predictions hold; errors are of the predicted median, relative to the measured one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    predictions: int
+    median_error_frac: float | None
+    mean_error_frac: float | None
+    within_5_frac: float | None
+    within_10_frac: float | None
+    spearman: float | None
+    """Rank correlation; None for fewer than three predictions, or equal ones."""
+    coverage_frac: float | None
+    """Share of measurements inside the 90 % interval; None for predictors without intervals."""
+    width_frac: float | None
+    """Median of the interval's width over the predicted median."""
+    decisions: int
+    """Choices between sparse and dense that lie outside a band of 5 % around equality."""
+    decisions_right_frac: float | None
+    regret_frac: float | None
+    """Mean of how much longer the kernel that was predicted fastest takes than the fastest one."""
+
+
+class FamilyQuality(BaseModel):
+    """One predictor on one family of problems, or on all of them ("all")."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    predictor: str
+    family: str
+    quality: Quality
+
+
+class CheckedPrediction(BaseModel):
+    """One kernel on one fresh problem: predicted and measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    problem: Problem
+    kernel: str
+    predicted_s: Interval
+    time_s: TimeStats
+    extrapolated: bool
+
+
+class CheckedNetwork(BaseModel):
+    """A whole dense network: the sum over its layers and what lies between them, against its measured time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    input_shape: tuple[int, ...]
+    predicted_s: Interval
+    time_s: TimeStats
+    host: str
+
+    @property
+    def error_frac(self) -> float:
+        return self.predicted_s.median / self.time_s.median - 1.0
+
+
+class Validation(BaseModel):
+    """A performance model judged on work that its profile never saw."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    created: datetime
+    machine: str
+    profile_sha256: str
+    profile_budget: str
+    held_out: tuple[str, ...]
+    """Networks whose layers were taken out of the profile before the fit."""
+    qualities: tuple[FamilyQuality, ...]
+    predictions: tuple[CheckedPrediction, ...]
+    networks: tuple[CheckedNetwork, ...]
+    duration_s: float

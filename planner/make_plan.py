@@ -111,7 +111,7 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
     Park et al., ICLR 2017 (arXiv 1608.01409), section 2.2: layers that cannot gain are left out of pruning.
     """
     progress("capture", 0, 1)
-    captured = _for_threads(capture(model, request.example), context.profile.threads)
+    captured = for_threads(capture(model, request.example), context.profile.threads)
     progress("capture", 1, 1)
     if not captured.layers:
         raise InputError(
@@ -127,7 +127,7 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             performance_model=context.performance_model,
             machine=context.machine,
             registry=context.registry,
-            call_overhead_s=_call_overhead_s(context.profile),
+            call_overhead_s=call_overhead_s(context.profile),
         ),
     )
     sensitivity = estimate_sensitivity(
@@ -141,7 +141,7 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
     )
     network = Network(
         layers=join_loss(options, sensitivity),
-        rest_s=_rest_time(captured.rest, form.dtype, context.performance_model),
+        rest_s=rest_time(captured.rest, form.dtype, context.performance_model),
     )
     decision = _decide(model, network, request, progress)
     writer = LayerWriter(context.performance_model)
@@ -176,12 +176,13 @@ def _decide(model: nn.Module, network: Network, request: PlanRequest, progress: 
     return decide_by_accuracy(model, network, points=points, calibration=request.calibration, progress=progress)
 
 
-def _for_threads(captured: Captured, threads: int) -> Captured:
+def for_threads(captured: Captured, threads: int) -> Captured:
+    """The same layers on so many threads."""
     layers = tuple(replace(layer, problem=replace(layer.problem, threads=threads)) for layer in captured.layers)
     return replace(captured, layers=layers)
 
 
-def _call_overhead_s(profile: MachineProfile) -> float:
+def call_overhead_s(profile: MachineProfile) -> float:
     """Of one torch operation, at the thread count nearest to the profile's."""
     found = [ceiling for ceiling in profile.ceilings if ceiling.name == CALL_CEILING]
     if not found:
@@ -189,6 +190,7 @@ def _call_overhead_s(profile: MachineProfile) -> float:
     return min(found, key=lambda ceiling: abs(ceiling.threads - profile.threads)).value
 
 
-def _rest_time(rest: Sequence[RestOperation], dtype: Dtype, model: PerformanceModel) -> Interval:
+def rest_time(rest: Sequence[RestOperation], dtype: Dtype, model: PerformanceModel) -> Interval:
+    """What lies between the layers, all together."""
     share = DTYPE_BYTES[dtype] / DTYPE_BYTES["float32"]
     return add_times([model.predict_elementwise(each.operation, share * each.bytes_moved).interval for each in rest])

@@ -150,7 +150,7 @@ def _samples(
         left_s = until_s - clock()
         if left_s < table.problem_s:
             break
-        if _expected_s(problem, len(kernels)) > left_s:
+        if expected_time_s(problem, len(kernels)) > left_s:
             continue
         torch.set_num_threads(problem.threads)
         yield from sample_kernels(problem, kernels, generator=generator, budget_s=table.problem_s)
@@ -158,5 +158,6 @@ def _samples(
     progress("measuring kernels", until_s - begin_s, until_s - begin_s)
 
 
-def _expected_s(problem: Problem, kernels: int) -> float:
+def expected_time_s(problem: Problem, kernels: int) -> float:
+    """What measuring so many kernels on a problem may take at least, in seconds."""
     return CALLS_AT_LEAST * kernels * problem.flop_dense_equiv / (SLOW_FLOP_PER_S * problem.threads)

@@ -20,12 +20,25 @@ if TYPE_CHECKING:
     from .commands.profile import profile
     from .commands.report import report
     from .commands.train import train
+    from .commands.validate import validate
     from .kernels.errors import InputError, SparseplanError, UnsupportedError
     from .runtime.compile import compile_model as compile
 
 __version__ = "0.1.0"
 
-_COMMANDS = ("bench", "demo", "explain", "extend", "measure", "plan", "predict", "profile", "report", "train")
+_COMMANDS = (
+    "bench",
+    "demo",
+    "explain",
+    "extend",
+    "measure",
+    "plan",
+    "predict",
+    "profile",
+    "report",
+    "train",
+    "validate",
+)
 _HOME_OF = {name: (f".commands.{name}", name) for name in _COMMANDS} | {
     "compile": (".runtime.compile", "compile_model"),
     "InputError": (".kernels.errors", "InputError"),
@@ -48,6 +61,7 @@ __all__ = [
     "profile",
     "report",
     "train",
+    "validate",
 ]
 
 

@@ -80,6 +80,13 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, required=True, help="records to write, one JSON object a line")
     predict.add_argument("--kernel", default="auto", metavar="auto|all|NAME")
 
+    validate = _add(commands, "validate", _validate, "judge a profile on problems that it never saw")
+    validate.add_argument("--profile", type=Path, required=True)
+    validate.add_argument("--problems", type=Path, metavar="PROBLEMS.jsonl", help="instead of random ones")
+    validate.add_argument("--budget", choices=("quick", "standard", "full"), default="quick", help="1, 5 or 30 min")
+    validate.add_argument("--seed", type=int, default=1, help="of the random problems")
+    validate.add_argument("--out", type=Path, default=Path("validation.json"), help="result; a plot goes beside it")
+
     plan = _add(commands, "plan", _plan, "decide what sparsity each layer of a model gets")
     _add_model(plan)
     plan.add_argument("--input", type=_shape, required=True, metavar="N,C,H,W", help="shape of one batch")
@@ -223,6 +230,23 @@ def _predict(options: argparse.Namespace) -> str:
 
     records = predict(options.problems, options.profile, out=options.out, kernel=options.kernel)
     return "\n".join(record.model_dump_json() for record in records) if options.json else render_predicted(records)
+
+
+def _validate(options: argparse.Namespace) -> str:
+    from .commands.validate import validate
+    from .progress_bar import ProgressBar
+    from .render import render_validation
+
+    with ProgressBar() as bar:
+        result = validate(
+            options.profile,
+            out=options.out,
+            problems=options.problems,
+            budget=options.budget,
+            seed=options.seed,
+            progress=bar,
+        )
+    return result.model_dump_json() if options.json else render_validation(result, options.out)
 
 
 def _plan(options: argparse.Namespace) -> str:

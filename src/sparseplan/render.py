@@ -16,7 +16,7 @@ from .reports.format import percent, seconds, seconds_with_range, with_prefix
 
 if TYPE_CHECKING:
     from .kernels.problem import Problem
-    from .perfmodel.schema import PredictionRecord
+    from .perfmodel.schema import PredictionRecord, Validation
     from .planner.schema import Plan
     from .profiles.measure_schema import MeasureRecord
     from .profiles.schema import MachineProfile
@@ -75,6 +75,36 @@ def render_predicted(records: Iterable[PredictionRecord]) -> str:
         time_s = seconds_with_range(record.time_s)
         table.add_row(describe(record.problem), record.kernel, time_s, record.binding_resource, note)
     return _text(table)
+
+
+def render_validation(validation: Validation, path: Path) -> str:
+    """The model beside its baselines, family by family, and whole networks."""
+    errors = ("median", "mean", "within 5 %", "within 10 %")
+    table = _table("family", "predictor", "n", *errors, "rank", "in interval", "decisions", "regret")
+    for row in validation.qualities:
+        q = row.quality
+        decided = "-" if q.decisions_right_frac is None else f"{percent(q.decisions_right_frac)} of {q.decisions}"
+        numbers = (q.median_error_frac, q.mean_error_frac, q.within_5_frac, q.within_10_frac)
+        table.add_row(
+            row.family,
+            row.predictor,
+            str(q.predictions),
+            *("-" if number is None else percent(number) for number in numbers),
+            "-" if q.spearman is None else f"{q.spearman:.3f}",
+            "-" if q.coverage_frac is None else percent(q.coverage_frac),
+            decided,
+            "-" if q.regret_frac is None else percent(q.regret_frac),
+        )
+    networks = _table("network", "predicted (90 %)", "measured", "host", "error")
+    for network in validation.networks:
+        networks.add_row(
+            f"{network.model} {'x'.join(map(str, network.input_shape))}",
+            seconds_with_range(network.predicted_s),
+            seconds_with_range(network.time_s),
+            network.host,
+            percent(network.error_frac),
+        )
+    return f"{_text(table)}\n{_text(networks)}\nValidation: {path}"
 
 
 def render_history(history: TrainingHistory, run: Path) -> str:

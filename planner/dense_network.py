@@ -1,0 +1,41 @@
+"""The predicted time of a network as it is, without any sparsity."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..perfmodel.schema import Interval
+from .candidates import join_loss
+from .capture import capture
+from .make_plan import for_threads, rest_time
+from .network_time import Network, total_time
+from .options import Machinery, NetworkForm, time_options
+from .sensitivity import Sensitivity
+
+_NOTHING_PRUNED = Sensitivity(source="magnitude", loss={}, rounding={}, measured={})
+
+
+def predict_dense(
+    model: nn.Module, example: Tensor, *, threads: int, machinery: Machinery
+) -> tuple[Interval, NetworkForm]:
+    """Sum over the layers, each under its best dense float32 kernel, and over what lies between them.
+
+    Parameters
+    ----------
+    example : Tensor
+        [N, C, H, W], float32.
+
+    Returns
+    -------
+    Interval
+        Of one forward pass.
+    NetworkForm
+        Memory order and dtype between the layers that is predicted fastest.
+    """
+    captured = for_threads(capture(model, example), threads)
+    options, form = time_options(captured.layers, (), dtype_policy="float32", machinery=machinery)
+    network = Network(
+        layers=join_loss(options, _NOTHING_PRUNED),
+        rest_s=rest_time(captured.rest, form.dtype, machinery.performance_model),
+    )
+    return total_time(network, network.dense), form

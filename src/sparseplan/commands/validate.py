@@ -1,0 +1,239 @@
+"""``sparseplan validate``: judge a performance model on work that its profile never saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.cpu import detect_machine
+from ..kernels.documents import read_records, require_writable, sha256_of, write_document, write_text
+from ..kernels.errors import InputError
+from ..kernels.problem import Problem
+from ..kernels.progress import Progress, silent
+from ..kernels.registry import REGISTRY
+from ..kernels.spec import Machine
+from ..model_spec import load_model
+from ..perfmodel.baselines import baselines_of
+from ..perfmodel.features import layer_key
+from ..perfmodel.fit import fit_performance_model
+from ..perfmodel.judge import Case, judge, model_predictions
+from ..perfmodel.measure_cases import measure_cases
+from ..perfmodel.predict import PerformanceModel
+from ..perfmodel.schema import CheckedNetwork, CheckedPrediction, Validation
+from ..planner.capture import capture
+from ..planner.dense_network import predict_dense
+from ..planner.make_plan import call_overhead_s
+from ..planner.options import Machinery
+from ..profiles.fresh_problems import fresh_problems, under_families
+from ..profiles.schema import Budget, MachineProfile
+from ..profiles.store import load_profile
+from ..profiles.timing import measure_alternating
+from ..reports.plot_validation import plot_validation
+from ..runtime.fuse import fuse
+from ..runtime.hosts import HOSTS, host_call
+from .batch import random_batch
+from .elsewhere import warn_if_elsewhere
+
+DEFAULT_NETWORKS = (
+    ("zoo:resnet18", (1, 3, 224, 224)),
+    ("zoo:mobilenet_v2", (1, 3, 224, 224)),
+    ("zoo:resnet20", (64, 3, 32, 32)),
+    ("zoo:lenet", (64, 1, 28, 28)),
+)
+"""Held out of the fit by default: large and small images, wide and depth-wise layers, one image and a batch."""
+DEFAULT_OUT = Path("validation.json")
+RANDOM_SHARE, LAYER_SHARE = 0.5, 0.3
+"""Of the budget; the rest is for whole networks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeTable:
+    """Wall-clock time for everything and for one problem, in seconds."""
+
+    total_s: float
+    problem_s: float
+
+
+TIME_TABLES: dict[Budget, TimeTable] = {
+    "quick": TimeTable(total_s=60.0, problem_s=0.2),
+    "standard": TimeTable(total_s=300.0, problem_s=0.4),
+    "full": TimeTable(total_s=1800.0, problem_s=1.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _HeldOut:
+    """A network that the fit must not know."""
+
+    spec: str
+    model: nn.Module
+    example: Tensor
+    layers: tuple[Problem, ...]
+
+
+def validate(
+    profile: str | Path,
+    *,
+    out: str | Path = DEFAULT_OUT,
+    problems: str | Path | None = None,
+    networks: Sequence[tuple[str, Sequence[int]]] = DEFAULT_NETWORKS,
+    budget: Budget = "quick",
+    seed: int = 1,
+    progress: Progress = silent,
+) -> Validation:
+    """Measure fresh problems and compare them with predictions from a profile, beside three simple predictors.
+
+    Parameters
+    ----------
+    profile : path
+        Made on this machine by ``sparseplan profile``.
+    out : path
+        Written as JSON; a plot goes beside it (`.svg`).
+    problems : path, optional
+        Problems to measure (`.jsonl`) instead of random ones and of layers of `networks`.
+    networks : sequence of (SPEC, input shape)
+        Networks whose layers are taken out of the profile before the fit, and which are timed as a whole.
+    budget : {"quick", "standard", "full"}
+        About 1, 5 or 30 min.
+    seed : int
+        Of the random problems.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or written.
+    """
+    start_s = time.perf_counter()
+    target, plot = Path(out), Path(out).with_suffix(".svg")
+    require_writable(target)
+    require_writable(plot)
+    source = Path(profile)
+    measured = load_profile(source)
+    machine = detect_machine()
+    warn_if_elsewhere(measured, source, machine)
+    held_out = tuple(_load(spec, tuple(shape), measured.threads) for spec, shape in networks)
+    known = without_layers(measured, [layer for network in held_out for layer in network.layers])
+    model = fit_performance_model(known, REGISTRY)
+    table = TIME_TABLES[budget]
+    work: Iterator[Problem]
+    if problems is None:
+        layers = [problem for network in held_out for problem in network.layers]
+        work = _interleave(fresh_problems(budget, measured.threads, seed=seed), _layer_problems(layers, seed))
+    else:
+        work = iter(read_records(Path(problems), Problem, kind="problem"))
+    cases = tuple(
+        measure_cases(
+            work,
+            machine=machine,
+            registry=REGISTRY,
+            seed=seed,
+            budget_s=(RANDOM_SHARE + LAYER_SHARE) * table.total_s,
+            problem_s=table.problem_s,
+            progress=progress,
+        )
+    )
+    if not cases:
+        raise InputError(f"no problem of {problems} has a kernel to measure on this machine; give others")
+    result = Validation(
+        created=datetime.now(UTC),
+        machine=measured.fingerprint.cpu_model,
+        profile_sha256=sha256_of(source),
+        profile_budget=measured.budget,
+        held_out=tuple(network.spec for network in held_out),
+        qualities=judge(cases, model, baselines_of(known)),
+        predictions=_checked(cases, model),
+        networks=_check_networks(held_out, known, model, machine, table, progress),
+        duration_s=time.perf_counter() - start_s,
+    )
+    write_document(target, result)
+    write_text(plot, plot_validation(result.predictions))
+    return result
+
+
+def without_layers(profile: MachineProfile, layers: Sequence[Problem]) -> MachineProfile:
+    """The profile as if these layers had never been measured, at any batch or sparsity."""
+    unknown = {layer_key(layer) for layer in layers}
+    kept = tuple(sample for sample in profile.samples if layer_key(sample.problem) not in unknown)
+    return profile.model_copy(update={"samples": kept})
+
+
+def _load(spec: str, shape: tuple[int, ...], threads: int) -> _HeldOut:
+    model, example = load_model(spec).eval(), random_batch(shape)
+    layers = {replace(layer.problem, threads=threads): None for layer in capture(model, example).layers}
+    return _HeldOut(spec=spec, model=model, example=example, layers=tuple(layers))
+
+
+def _interleave(random: Iterator[Problem], layers: Iterator[Problem]) -> Iterator[Problem]:
+    """Five random problems for every three of layers."""
+    while True:
+        found = [next(layers, None) for _ in range(3)]
+        yield from (problem for problem in found if problem is not None)
+        for _ in range(5):
+            yield next(random)
+
+
+def _layer_problems(layers: Sequence[Problem], seed: int) -> Iterator[Problem]:
+    """Each layer in turn under its first family, then each under its second, and so on."""
+    turns = zip_longest(*(under_families(layer, seed=seed + number) for number, layer in enumerate(layers)))
+    return (problem for problem in chain.from_iterable(turns) if problem is not None)
+
+
+def _checked(cases: Sequence[Case], model: PerformanceModel) -> tuple[CheckedPrediction, ...]:
+    answers = model_predictions(cases, model)
+    return tuple(
+        CheckedPrediction(
+            problem=case.problem,
+            kernel=sample.kernel,
+            predicted_s=answers[number, sample.kernel].interval,
+            time_s=sample.time_s,
+            extrapolated=answers[number, sample.kernel].extrapolated,
+        )
+        for number, case in enumerate(cases)
+        for sample in case.judged()
+    )
+
+
+def _check_networks(
+    networks: Sequence[_HeldOut],
+    profile: MachineProfile,
+    model: PerformanceModel,
+    machine: Machine,
+    table: TimeTable,
+    progress: Progress,
+) -> tuple[CheckedNetwork, ...]:
+    """Each network under every host, in alternation; the fastest counts, as the prediction is of the best dense one."""
+    threads_before = torch.get_num_threads()
+    machinery = Machinery(
+        performance_model=model, machine=machine, registry=REGISTRY, call_overhead_s=call_overhead_s(profile)
+    )
+    checked = []
+    try:
+        torch.set_num_threads(profile.threads)
+        for number, network in enumerate(networks):
+            progress("measuring networks", number, len(networks))
+            predicted, _ = predict_dense(network.model, network.example, threads=profile.threads, machinery=machinery)
+            fused = fuse(network.model).model
+            calls = [host_call(fused, network.example, host=host) for host in HOSTS]
+            share_s = (1.0 - RANDOM_SHARE - LAYER_SHARE) * table.total_s / len(networks)
+            times = measure_alternating(calls, budget_s=share_s)
+            host, time_s = min(zip(HOSTS, times, strict=True), key=lambda pair: pair[1].median)
+            checked.append(
+                CheckedNetwork(
+                    model=network.spec,
+                    input_shape=tuple(network.example.shape),
+                    predicted_s=predicted,
+                    time_s=time_s,
+                    host=host,
+                )
+            )
+    finally:
+        torch.set_num_threads(threads_before)
+    progress("measuring networks", 1, 1)
+    return tuple(checked)

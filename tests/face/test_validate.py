@@ -1,0 +1,66 @@
+"""``sparseplan validate`` end to end, on a small network and a short budget."""
+
+from pathlib import Path
+
+import pytest
+
+from sparseplan.cli import main
+from sparseplan.commands import validate as command
+from sparseplan.kernels.problem import Problem
+from sparseplan.perfmodel.features import layer_key
+from sparseplan.perfmodel.judge import EVERYTHING, MODEL
+from sparseplan.perfmodel.schema import Validation
+from sparseplan.profiles.store import load_profile
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = command.TimeTable(total_s=3.0, problem_s=0.01)
+    monkeypatch.setattr(command, "TIME_TABLES", dict.fromkeys(("quick", "standard", "full"), table))
+    monkeypatch.setattr(command, "DEFAULT_NETWORKS", ())
+    monkeypatch.setattr(command, "HOSTS", ("eager", "channels_last"))
+
+
+def test_random_problems_and_a_network(profile_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.json"
+    result = command.validate(profile_path, out=out, networks=[("zoo:lenet", (4, 1, 28, 28))])
+    assert Validation.model_validate_json(out.read_text()) == result
+    assert out.with_suffix(".svg").read_text().startswith("<svg")
+    assert {row.predictor for row in result.qualities} == {
+        MODEL, "flop only", "naive roofline", "nearest neighbour"
+    }  # fmt: skip
+    total = next(row.quality for row in result.qualities if (row.predictor, row.family) == (MODEL, EVERYTHING))
+    assert total.predictions == len(result.predictions) > 0
+    (network,) = result.networks
+    assert network.model == "zoo:lenet"
+    assert network.predicted_s.low <= network.predicted_s.median <= network.predicted_s.high
+
+
+def test_held_out_layers_leave_the_profile(profile_path: Path) -> None:
+    profile = load_profile(profile_path)
+    layer = profile.samples[0].problem
+    known = command.without_layers(profile, [layer])
+    assert 0 < len(known.samples) < len(profile.samples)
+    assert layer_key(layer) not in {layer_key(sample.problem) for sample in known.samples}
+
+
+def test_given_problems_through_the_command_line(
+    profile_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problems = tmp_path / "problems.jsonl"
+    lines = [Problem(op="linear", n=4, c_in=64, c_out=96, pattern="unstructured", sparsity=0.9)]
+    problems.write_text("".join(f'{{"op":"linear","n":4,"c_in":64,"c_out":96,"pattern":"{p}","sparsity":{s}}}\n'
+                                for p, s in (("unstructured", 0.9), ("dense", 0.0))))  # fmt: skip
+    out = tmp_path / "v.json"
+    assert main(["validate", "--profile", str(profile_path), "--problems", str(problems), "--out", str(out)]) == 0
+    assert "linear float32 unstructured" in capsys.readouterr().out
+    result = Validation.model_validate_json(out.read_text())
+    assert {checked.problem for checked in result.predictions} == {lines[0], lines[0].as_dense()}
+
+
+def test_a_missing_profile_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "--profile", str(tmp_path / "none.json"), "--out", str(tmp_path / "v.json")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "v.json").exists()
