@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 import torch
 
 from ..kernels import _native
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
-from ..kernels.spec import KernelSpec, Machine
+from ..kernels.spec import KernelSpec, Machine, Unit
 from .ceilings import Probes, measure_ceilings
 from .fingerprint import read_fingerprint
+from .fresh_problems import fresh_problems
 from .measure_elementwise import OPERATIONS, SIZES_BYTES, measure_elementwise
 from .sample_kernels import kernels_to_time, sample_kernels
-from .schema import Budget, ElementwiseSample, KernelSample, MachineProfile
+from .schema import Budget, ElementwiseSample, MachineProfile, StabilitySample
 from .spread import spread_problems
 
 SEED = 0
@@ -40,33 +43,68 @@ TIME_TABLES: dict[Budget, TimeTable] = {
 }
 """Totals of 60 s, 5 min and 30 min, less what starting up and the last problem may take."""
 
+SPREAD_SHARE = 0.45
+"""Of the budget for layers of real networks; the rest is for random layers that the performance model asks for."""
+CHOICE_SHARES = (0.65, 0.85, 1.0)
+"""Shares of the budget at which the model is asked again."""
+CANDIDATES = 400
+"""Random layers that it may choose from each time."""
+CANDIDATE_SEED = 1_000_003
+KEEP_EVERY_S = 10.0
+WATCHED_UNIT: Unit = "fma_f32"
+WATCH_EVERY_S, WATCH_S = 3.0, 0.005
+"""How often, and for how long, the arithmetic peak is measured again to see whether the machine drifts."""
 LESSER_ISA_EVERY = 7
+"""Kernels of lesser instruction sets than the best one come on a few problems only: they matter to who forces them,
+and they are slow."""
 CALLS_AT_LEAST = 10
 """Runs of each kernel that a measurement takes whatever its budget."""
 SLOW_FLOP_PER_S = 5e9
 """Of one thread of a slow kernel, to foresee whether a problem still fits (assumed)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRequest:
+    """What to measure with.
+
+    Attributes
+    ----------
+    budget : {"quick", "standard", "full"}
+        At most 60 s, 5 min, 30 min of wall-clock time.
+    threads : int
+        Threads that kernels use; some problems are measured on one thread too.
+    """
+
+    budget: Budget
+    threads: int
+    machine: Machine
+    registry: tuple[KernelSpec, ...]
+
+
+Choose = Callable[[MachineProfile, Sequence[Problem], int], Sequence[Problem]]
+"""``choose(profile so far, candidates, count)``: the candidates from which a performance model would learn most."""
+
+
 def profile_machine(
+    request: ProfileRequest,
     *,
-    budget: Budget,
-    threads: int,
-    machine: Machine,
-    registry: tuple[KernelSpec, ...],
+    begun: MachineProfile | None = None,
+    keep: Callable[[MachineProfile], None] | None = None,
+    choose: Choose | None = None,
     progress: Progress = silent,
     clock: Callable[[], float] = time.perf_counter,
     probes: Probes = _native,
 ) -> MachineProfile:
-    """Measure this machine within a budget of wall-clock time.
-
-    An interrupt ends it without a result.
+    """Measure this machine: first layers of real networks, then random ones that `choose` picks.
 
     Parameters
     ----------
-    budget : {"quick", "standard", "full"}
-        At most 60 s, 5 min, 30 min.
-    threads : int
-        Threads that kernels use; some problems are measured on one thread too.
+    begun : MachineProfile or None
+        What an interrupted run of the same request left; its time counts.
+    keep : callable or None
+        Given the profile so far from time to time, so that an interrupt loses little.
+    choose : callable or None
+        None measures layers of real networks alone.
     clock : callable
         Seconds since some moment.
     probes : Probes
@@ -77,37 +115,107 @@ def profile_machine(
     UnsupportedError
         If the ceilings come out absurd.
     """
-    table = TIME_TABLES[budget]
-    start_s = clock()
     threads_before = torch.get_num_threads()
     try:
-        torch.set_num_threads(threads)
-        fingerprint = read_fingerprint(machine)
-        progress("measuring ceilings", 0, 1)
-        ceilings = measure_ceilings(fingerprint, probes, threads=threads)
-        progress("measuring ceilings", 1, 1)
-        elementwise = _elementwise(threads, table, progress)
-        samples = tuple(
-            _samples(
-                _runnable(spread_problems(budget, threads), machine, registry),
-                table=table,
-                until_s=start_s + table.total_s,
-                progress=progress,
-                clock=clock,
+        torch.set_num_threads(request.threads)
+        if begun is None:
+            start_s = clock()
+            progress("measuring ceilings", 0, 1)
+            begun = MachineProfile(
+                created=datetime.now(UTC),
+                budget=request.budget,
+                threads=request.threads,
+                fingerprint=read_fingerprint(request.machine),
+                ceilings=measure_ceilings(read_fingerprint(request.machine), probes, threads=request.threads),
+                samples=(),
+                elementwise=_elementwise(request.threads, TIME_TABLES[request.budget], progress),
+                stability=(),
+                duration_s=clock() - start_s,
             )
-        )
+        session = _Session(request, begun, keep=keep, progress=progress, clock=clock, probes=probes)
+        session.measure(spread_problems(request.budget, request.threads), share=1.0 if choose is None else SPREAD_SHARE)
+        if choose is not None:
+            session.measure_chosen(choose)
+        return session.profile
     finally:
         torch.set_num_threads(threads_before)
-    return MachineProfile(
-        created=datetime.now(UTC),
-        budget=budget,
-        threads=threads,
-        fingerprint=fingerprint,
-        ceilings=ceilings,
-        samples=samples,
-        elementwise=elementwise,
-        duration_s=clock() - start_s,
-    )
+
+
+class _Session:
+    """A profile that grows until its budget ends."""
+
+    def __init__(
+        self,
+        request: ProfileRequest,
+        begun: MachineProfile,
+        *,
+        keep: Callable[[MachineProfile], None] | None,
+        progress: Progress,
+        clock: Callable[[], float],
+        probes: Probes,
+    ) -> None:
+        self.profile = begun
+        self._request = request
+        self._table = TIME_TABLES[request.budget]
+        self._keep, self._progress, self._clock, self._probes = keep, progress, clock, probes
+        self._start_s = clock() - begun.duration_s
+        self._kernels_from_s = min(begun.duration_s, self._table.total_s)
+        self._kept_s = self._watched_s = begun.duration_s
+        self._generator = torch.Generator().manual_seed(SEED + len(begun.samples))
+        self._known = {sample.problem for sample in begun.samples}
+
+    def measure(self, problems: Iterable[Problem], *, share: float) -> None:
+        """Measure problems in turn, up to a share of the budget; those measured before are passed over."""
+        until_s = share * self._table.total_s
+        for number, problem in enumerate(problems):
+            if problem in self._known:
+                continue
+            left_s = until_s - self._elapsed_s()
+            if left_s < self._table.problem_s:
+                break
+            kernels = kernels_to_time(
+                problem, self._request.machine, self._request.registry, every_isa=number % LESSER_ISA_EVERY == 0
+            )
+            if kernels and expected_time_s(problem, len(kernels)) <= left_s:
+                self._add(problem, kernels)
+
+    def measure_chosen(self, choose: Choose) -> None:
+        """Measure random layers, some at a time, those first that the model of what is known so far asks for."""
+        candidates = fresh_problems(self._request.budget, self._request.threads, seed=CANDIDATE_SEED)
+        for end in CHOICE_SHARES:
+            if self._elapsed_s() < end * self._table.total_s - self._table.problem_s:
+                pool = [problem for problem in islice(candidates, CANDIDATES) if problem not in self._known]
+                count = math.ceil((end * self._table.total_s - self._elapsed_s()) / self._table.problem_s)
+                self._progress("choosing what to measure", 0, 1)
+                self.measure(choose(self.profile, pool, count), share=end)
+
+    def _add(self, problem: Problem, kernels: Sequence[KernelSpec]) -> None:
+        torch.set_num_threads(problem.threads)
+        samples = sample_kernels(problem, kernels, generator=self._generator, budget_s=self._table.problem_s)
+        self._known.add(problem)
+        elapsed_s = self._elapsed_s()
+        stability = self.profile.stability
+        if elapsed_s - self._watched_s >= WATCH_EVERY_S:
+            self._watched_s = elapsed_s
+            rate = self._probes.peak_flop_per_s(WATCHED_UNIT, WATCH_S, self._request.threads)
+            stability += () if rate is None else (StabilitySample(at_s=elapsed_s, flop_per_s=rate),)
+        self.profile = self.profile.model_copy(
+            update={
+                "samples": self.profile.samples + samples,
+                "stability": stability,
+                "duration_s": elapsed_s,
+            }
+        )
+        if self._keep is not None and elapsed_s - self._kept_s >= KEEP_EVERY_S:
+            self._kept_s = elapsed_s
+            self._keep(self.profile)
+        total_s = self._table.total_s
+        self._progress(
+            "measuring kernels", min(elapsed_s, total_s) - self._kernels_from_s, total_s - self._kernels_from_s
+        )
+
+    def _elapsed_s(self) -> float:
+        return self._clock() - self._start_s
 
 
 def _elementwise(threads: int, table: TimeTable, progress: Progress) -> tuple[ElementwiseSample, ...]:
@@ -118,44 +226,6 @@ def _elementwise(threads: int, table: TimeTable, progress: Progress) -> tuple[El
         samples.append(sample)
         progress("measuring element-wise operations", len(samples), total)
     return tuple(samples)
-
-
-def _runnable(
-    problems: Sequence[Problem], machine: Machine, registry: tuple[KernelSpec, ...]
-) -> Iterator[tuple[Problem, tuple[KernelSpec, ...]]]:
-    """Problems with the kernels to time on them.
-
-    Kernels of lesser instruction sets than the best one come on a few problems only: they matter to who forces them,
-    and they are slow.
-    """
-    numbered = 0
-    for problem in problems:
-        kernels = kernels_to_time(problem, machine, registry, every_isa=numbered % LESSER_ISA_EVERY == 0)
-        if kernels:
-            numbered += 1
-            yield problem, kernels
-
-
-def _samples(
-    work: Iterator[tuple[Problem, tuple[KernelSpec, ...]]],
-    *,
-    table: TimeTable,
-    until_s: float,
-    progress: Progress,
-    clock: Callable[[], float],
-) -> Iterator[KernelSample]:
-    generator = torch.Generator().manual_seed(SEED)
-    begin_s = clock()
-    for problem, kernels in work:
-        left_s = until_s - clock()
-        if left_s < table.problem_s:
-            break
-        if expected_time_s(problem, len(kernels)) > left_s:
-            continue
-        torch.set_num_threads(problem.threads)
-        yield from sample_kernels(problem, kernels, generator=generator, budget_s=table.problem_s)
-        progress("measuring kernels", min(clock(), until_s) - begin_s, until_s - begin_s)
-    progress("measuring kernels", until_s - begin_s, until_s - begin_s)
 
 
 def expected_time_s(problem: Problem, kernels: int) -> float:

@@ -72,8 +72,15 @@ class ElementwiseSample(_Document):
     time_s: TimeStats
 
 
+class StabilitySample(_Document):
+    """The arithmetic peak, measured again while the kernels were measured: a steady machine gives equal numbers."""
+
+    at_s: Annotated[float, Field(ge=0)]
+    flop_per_s: Annotated[float, Field(gt=0)]
+
+
 class MachineProfile(_Document):
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     created: datetime
     budget: Budget
     threads: int
@@ -81,7 +88,17 @@ class MachineProfile(_Document):
     ceilings: tuple[Ceiling, ...]
     samples: tuple[KernelSample, ...]
     elementwise: tuple[ElementwiseSample, ...]
+    stability: tuple[StabilitySample, ...]
     duration_s: float
+
+    @property
+    def drift_frac(self) -> float:
+        """Range of the arithmetic peak during the run, its most extreme tenths left out, over its median."""
+        rates = sorted(sample.flop_per_s for sample in self.stability)
+        if not rates:
+            return 0.0
+        cut = len(rates) // 10
+        return (rates[-1 - cut] - rates[cut]) / rates[len(rates) // 2]
 
     def ceiling(self, name: str) -> Ceiling:
         """The ceiling of that name at the profile's thread count.

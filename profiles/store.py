@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..kernels.documents import read_document, write_document
 from .plausible import require_plausible
 from .schema import MachineProfile
 
 KIND = "machine profile"
+
+
+def _without_stability(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 did not watch whether the machine drifts."""
+    return content | {"schema_version": 2, "stability": []}
+
+
+MIGRATIONS = {1: _without_stability}
 
 
 def save_profile(path: Path, profile: MachineProfile) -> None:
@@ -30,6 +39,6 @@ def load_profile(path: Path) -> MachineProfile:
     InputError
         If the file is missing, truncated, of another kind, of a newer schema version, or holds absurd numbers.
     """
-    profile = read_document(path, MachineProfile, kind=KIND)
+    profile = read_document(path, MachineProfile, kind=KIND, migrations=MIGRATIONS)
     require_plausible(profile, str(path))
     return profile

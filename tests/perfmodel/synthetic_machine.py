@@ -186,5 +186,6 @@ def profile_of(
         ceilings=ceilings(threads),
         samples=samples,
         elementwise=elementwise,
+        stability=(),
         duration_s=1.0,
     )

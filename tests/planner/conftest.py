@@ -109,6 +109,7 @@ def fake_profile() -> MachineProfile:
         ),
         samples=(),
         elementwise=(),
+        stability=(),
         duration_s=1.0,
     )
 

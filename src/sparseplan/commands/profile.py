@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import partial as partial_function
 from pathlib import Path
 
 import torch
 
 from ..kernels.cpu import detect_machine
 from ..kernels.documents import require_writable
-from ..kernels.errors import InputError, UnsupportedError
+from ..kernels.errors import InputError, SparseplanWarning, UnsupportedError
 from ..kernels.progress import Progress, silent
 from ..kernels.registry import REGISTRY
-from ..profiles.profile_machine import profile_machine
+from ..perfmodel.choose_problems import Chooser
+from ..profiles.fingerprint import differences, read_fingerprint
+from ..profiles.profile_machine import ProfileRequest, profile_machine
 from ..profiles.schema import Budget, MachineProfile
-from ..profiles.store import save_profile
+from ..profiles.store import load_profile, save_profile
 
 DEFAULT_OUT = Path("profile.json")
+PARTIAL_ENDING = ".partial"
+"""Beside the profile while it is being made; the same command goes on from it after an interruption."""
+DRIFT_LIMIT_FRAC = 0.05
 
 
 def profile(
@@ -26,7 +33,7 @@ def profile(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> MachineProfile:
-    """Measure ceilings and kernels of this machine and write its profile.
+    """Measure ceilings and kernels of this machine and write its profile; goes on where an interrupted run stopped.
 
     Parameters
     ----------
@@ -47,16 +54,38 @@ def profile(
     """
     if device != "cpu":
         raise UnsupportedError(_why_no_cuda())
-    require_writable(Path(out))
+    target = Path(out)
+    partial = target.with_name(target.name + PARTIAL_ENDING)
+    for path in (target, partial):
+        require_writable(path)
+    machine = detect_machine()
+    request = ProfileRequest(budget=budget, threads=usable_threads(threads), machine=machine, registry=REGISTRY)
     result = profile_machine(
-        budget=budget,
-        threads=usable_threads(threads),
-        machine=detect_machine(),
-        registry=REGISTRY,
+        request,
+        begun=_begun(partial, request),
+        keep=partial_function(save_profile, partial),
+        choose=Chooser(machine=machine, registry=REGISTRY),
         progress=progress,
     )
-    save_profile(Path(out), result)
+    save_profile(target, result)
+    partial.unlink(missing_ok=True)
+    if result.drift_frac > DRIFT_LIMIT_FRAC:
+        warnings.warn(
+            f"the arithmetic peak moved by {result.drift_frac:.0%} while the profile was made; another program or a "
+            "changing clock disturbs this machine: times are less certain, make the profile again when it is quiet",
+            SparseplanWarning,
+            stacklevel=2,
+        )
     return result
+
+
+def _begun(partial: Path, request: ProfileRequest) -> MachineProfile | None:
+    """What an interrupted run left, if it asked for the same on the same machine."""
+    if not partial.exists():
+        return None
+    begun = load_profile(partial)
+    same = (begun.budget, begun.threads) == (request.budget, request.threads)
+    return begun if same and not differences(begun.fingerprint, read_fingerprint(request.machine)) else None
 
 
 def usable_threads(threads: int | None) -> int:
