@@ -47,6 +47,7 @@ class FlatSparse:
         self,
         *,
         isa: str,
+        lanes: int,
         shape: FlatShape,
         phases_h: list[int],
         phases_w: list[int],

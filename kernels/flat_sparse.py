@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
-from .native_layer import FLOAT_BYTES, InstructionSet, check_weights, run_native, to_numpy
+from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
 from .problem import Problem
 from .spec import Cost
 
@@ -38,6 +38,13 @@ L2_LOAD_COST = 2.0
 ALIAS_BYTES = 4096
 """Channels this far apart share the same sets of a level-1 cache (32 KiB, 8 ways)."""
 OFFSET_LIMIT = 2**32
+
+FLAT_VARIANTS = (
+    *INSTRUCTION_SETS,
+    InstructionSet(name="avx512", lanes=8, max_tile=28, guarded_loads=True),
+)
+"""The instruction sets, and AVX-512 with vectors of 8 floats: where a core does two multiply-adds of 8 lanes a cycle or one
+of 16 (Zen 4), half-width vectors compute as fast and need half the cache for a tile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +198,7 @@ def pack_flat(
     )
     native = _native.FlatSparse(
         isa=isa.name,
+        lanes=isa.lanes,
         shape=native_shape,
         phases_h=list(shape.phases_h),
         phases_w=list(shape.phases_w),

@@ -20,6 +20,7 @@ struct FlatTable {
 
 extern const FlatTable kFlatBaseline;
 extern const FlatTable kFlatAvx2;
+extern const FlatTable kFlatAvx512Vl;  // vectors of 8 floats
 extern const FlatTable kFlatAvx512;
 
 }  // namespace sparseplan
