@@ -62,8 +62,11 @@ class FlatShape:
         next, so the pitch is smaller than a padded row.
     phase_floats, channel_floats : int
         From one phase, one channel to the next.
-    vectors, tile : int
-        Vectors that cover the output positions of a channel, and how many of them a tile has.
+    area_rows, area_columns : int
+        Vectors that cover the output of a channel: one a pixel where images are interleaved, so that no tile computes
+        the zeros between rows; else a single row over all flat positions.
+    tile_rows, tile_columns : int
+        The part of the area, at most, whose sums are in registers.
     k_block : int
         Output channels computed before they are written.
     c_block, c_blocks : int
@@ -81,8 +84,10 @@ class FlatShape:
     pitch: int
     phase_floats: int
     channel_floats: int
-    vectors: int
-    tile: int
+    area_rows: int
+    area_columns: int
+    tile_rows: int
+    tile_columns: int
     k_block: int
     c_block: int
     c_blocks: int
@@ -91,7 +96,11 @@ class FlatShape:
 
     @property
     def tiles(self) -> int:
-        return math.ceil(self.vectors / self.tile)
+        return math.ceil(self.area_rows / self.tile_rows) * math.ceil(self.area_columns / self.tile_columns)
+
+    @property
+    def vectors(self) -> int:
+        return self.area_rows * self.area_columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +144,18 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
         # An odd number of lines apart, channels spread over all sets of the caches.
         channel_floats = (math.ceil(channel_floats / LINE_FLOATS) | 1) * LINE_FLOATS
 
-    positions = ((problem.h_out - 1) * pitch + problem.w_out) * images
-    vectors = math.ceil(positions / isa.lanes)
-    tile = math.ceil(vectors / math.ceil(vectors / isa.max_tile))
-    halo = (rows - problem.h_out) * pitch + row - problem.w_out
-    touched = len(phases_h) * len(phases_w) * (tile * isa.lanes + halo * images)
+    if images == isa.lanes:
+        area_rows, area_columns = problem.h_out, problem.w_out
+        tile_rows = min(4, max(1, isa.max_tile // area_columns))
+        tile_columns = math.ceil(area_columns / math.ceil(area_columns / isa.max_tile))
+        touched = (tile_rows + rows - problem.h_out) * (tile_columns + row - problem.w_out) * images
+    else:
+        positions = ((problem.h_out - 1) * pitch + problem.w_out) * images
+        area_rows, area_columns = 1, math.ceil(positions / isa.lanes)
+        tile_rows, tile_columns = 1, math.ceil(area_columns / math.ceil(area_columns / isa.max_tile))
+        halo = (rows - problem.h_out) * pitch + row - problem.w_out
+        touched = tile_columns * isa.lanes + halo * images
+    touched *= len(phases_h) * len(phases_w)
     c_blocks, streamed_vectors = _channel_blocks(problem, FLOAT_BYTES * min(touched, channel_floats))
     c_block = math.ceil(problem.weight_shape[1] / c_blocks)
     return FlatShape(
@@ -150,8 +166,10 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
         pitch=pitch,
         phase_floats=phase_floats,
         channel_floats=channel_floats,
-        vectors=vectors,
-        tile=tile,
+        area_rows=area_rows,
+        area_columns=area_columns,
+        tile_rows=tile_rows,
+        tile_columns=tile_columns,
         k_block=16 if c_blocks == 1 else 64,
         c_block=c_block,
         c_blocks=math.ceil(problem.weight_shape[1] / c_block),
@@ -190,8 +208,10 @@ def pack_flat(
         pitch=shape.pitch,
         phase_floats=shape.phase_floats,
         channel_floats=shape.channel_floats,
-        vectors=shape.vectors,
-        tile=shape.tile,
+        area_rows=shape.area_rows,
+        area_columns=shape.area_columns,
+        tile_rows=shape.tile_rows,
+        tile_columns=shape.tile_columns,
         k_block=shape.k_block,
         c_blocks=shape.c_blocks,
         copies_input=shape.copies_input,

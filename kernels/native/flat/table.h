@@ -14,6 +14,7 @@ struct FlatTable {
     const char* name;
     int lanes;           // floats in a vector
     int max_tile;        // accumulator vectors of the inner kernel
+    int max_tile_rows;   // rows that they form at most
     bool guarded_loads;  // can read the caller's memory to its very end
     void (*run)(const FlatPlan& plan, const float* x, float* y, int threads);
 };
