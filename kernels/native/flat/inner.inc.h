@@ -20,10 +20,14 @@ struct Window {
     int last;            // floats of the last vector that may be read (guarded tiles)
 };
 
+// Left alone, GCC gives every vector of the later rows of a tile an address computation of its own.
+inline void keep_pointer(const float*& pointer) { __asm__("" : "+r"(pointer)); }
+
 // A tile of R rows of W vectors; Guarded where the input is the caller's own memory and the tile reaches its end.
 // A loop over the channels in here rather than around it: a call for each would cost as much as half a non-zero.
 template <int R, int W, bool Guarded>
 void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums_stride) {
+    const int64_t row_floats = window.row_floats;
     const sparseplan::Entry* entry = rows.entries + rows.starts[0];
     for (int64_t k = 0; k < rows.channels; ++k, sums += sums_stride) {
         const sparseplan::Entry* const end = rows.entries + rows.starts[k + 1];
@@ -38,12 +42,13 @@ void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums
         }
         for (; entry != end; ++entry) {
             const Vec value = broadcast(entry->value);
-            const float* shifted = window.in + entry->offset;
+            const float* row = window.in + entry->offset;
 #pragma GCC unroll 4
-            for (int r = 0; r < R; ++r) {
+            for (int r = 0; r < R; ++r, row += row_floats) {
+                keep_pointer(row);
 #pragma GCC unroll 32
                 for (int w = 0; w < W; ++w) {
-                    const float* from = shifted + r * window.row_floats + w * kLanes;
+                    const float* from = row + w * kLanes;
                     const bool is_last = Guarded && w == W - 1;
                     Vec& sum = acc[r * W + w];
                     sum = multiply_add(value, is_last ? load_first(from, window.last) : load(from), sum);
