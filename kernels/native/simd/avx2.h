@@ -35,12 +35,24 @@ inline __m256i first(int count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 inline Vec load_first(const float* from, int count) { return _mm256_maskload_ps(from, first(count)); }
+// No masked store: it takes a dozen cycles on AMD.
 inline void store_first(float* to, Vec v, int count) {
     if (count == kLanes) {
-        store(to, v);  // masked stores are slow on several CPUs
-    } else {
-        _mm256_maskstore_ps(to, first(count), v);
+        store(to, v);
+        return;
     }
+    __m128 part = _mm256_castps256_ps128(v);
+    if (count & 4) {
+        _mm_storeu_ps(to, part);
+        part = _mm256_extractf128_ps(v, 1);
+        to += 4;
+    }
+    if (count & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(to), part);
+        part = _mm_movehl_ps(part, part);
+        to += 2;
+    }
+    if (count & 1) _mm_store_ss(to, part);
 }
 #endif
 
