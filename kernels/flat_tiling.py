@@ -16,8 +16,8 @@ from .problem import Problem
 
 MAX_TILE_ROWS = 4
 """Rows of a tile for which native/flat/inner.inc.h has a kernel."""
-ENTRY_VECTORS = 3.0
-SUMS_VECTORS = 3.0
+ENTRY_VECTORS = 4.0
+SUMS_VECTORS = 3.5
 MISS_VECTORS = 0.6
 FILL_VECTORS = 0.6
 WRITE_VECTORS = 6.0
