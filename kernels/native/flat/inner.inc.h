@@ -41,8 +41,11 @@ void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums
             for (int t = 0; t < R * W; ++t) acc[t] = load(sums + t * kLanes);
         }
         for (; entry != end; ++entry) {
-            const Vec value = broadcast(entry->value);
-            const float* row = window.in + entry->offset;
+            // One load, from where the value goes on as an integer: loads are what binds.
+            uint64_t both;
+            std::memcpy(&both, entry, sizeof both);
+            const Vec value = broadcast_bits(static_cast<uint32_t>(both));
+            const float* row = window.in + (both >> 32);
 #pragma GCC unroll 4
             for (int r = 0; r < R; ++r, row += row_floats) {
                 keep_pointer(row);
