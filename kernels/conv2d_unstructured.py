@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from .flat_sparse import PackedFlat, flat_cost, pack_flat, run_flat, why_flat_unsupported
+from .flat_sparse import FLAT_VARIANTS, PackedFlat, flat_cost, pack_flat, run_flat, why_flat_unsupported
 from .native_layer import INSTRUCTION_SETS, NATIVE_PATTERNS, InstructionSet, why_native_unsupported
 from .problem import Problem
 from .spec import Cost, KernelSpec, Machine
@@ -29,7 +29,8 @@ def _why_unsupported(problem: Problem, machine: Machine, *, isa: InstructionSet,
 
 
 def _spec(isa: InstructionSet, *, interleaved: bool) -> KernelSpec:
-    layout = f"n{isa.lanes}" if interleaved else "flat"
+    narrow = isa not in INSTRUCTION_SETS
+    layout = f"n{isa.lanes}" if interleaved else f"flat{isa.lanes}" if narrow else "flat"
     return KernelSpec(
         name=f"conv2d_unstructured_f32_{layout}__{isa.name}",
         op="conv2d",
@@ -45,5 +46,5 @@ def _spec(isa: InstructionSet, *, interleaved: bool) -> KernelSpec:
 
 
 KERNELS: tuple[KernelSpec, ...] = tuple(
-    _spec(isa, interleaved=interleaved) for isa in INSTRUCTION_SETS for interleaved in (True, False)
+    _spec(isa, interleaved=interleaved) for isa in FLAT_VARIANTS for interleaved in (True, False)
 )

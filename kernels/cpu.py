@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 
 import torch  # before _native: the extension must share torch's OpenMP runtime
 
@@ -13,6 +15,11 @@ from .spec import Machine
 
 ISA_VARIABLE = "SPARSEPLAN_ISA"
 """Environment variable that caps the instruction sets, for tests and comparisons."""
+
+CACHE_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
+"""Where Linux describes the caches of a core (Documentation/ABI/testing/sysfs-devices-system-cpu)."""
+USUAL_CACHE_BYTES = {1: 32 * 1024, 2: 1024 * 1024}
+"""Taken where the system says nothing: a data cache of 32 KiB as on most CPUs, and the 1 MiB of Zen 4 and Skylake-SP."""
 
 _MKLDNN_OPS = (
     "_convolution_pointwise",
@@ -40,6 +47,19 @@ def detect_machine(environment: Mapping[str, str] = os.environ) -> Machine:
             )
         isa = isa[: isa.index(cap) + 1]
     return Machine(isa=isa, torch_ops=_torch_ops(), device="cpu")
+
+
+@cache
+def cache_bytes(level: int, folder: Path = CACHE_FOLDER) -> int:
+    """Size of the data or unified cache of a level (1 or 2) that a core has, in bytes; `USUAL_CACHE_BYTES` if unknown."""
+    for index in sorted(folder.glob("index*")):
+        try:
+            found, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        if found == str(level) and kind != "Instruction" and size.endswith("K") and size[:-1].isdigit():
+            return int(size[:-1]) * 1024
+    return USUAL_CACHE_BYTES[level]
 
 
 def _torch_ops() -> tuple[str, ...]:

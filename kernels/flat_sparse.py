@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
-from .native_layer import FLOAT_BYTES, InstructionSet, check_weights, run_native, to_numpy
+from .cpu import cache_bytes
+from .flat_tiling import Area, Tiling, choose_tiling
+from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
 from .problem import Problem
 from .spec import Cost
 
@@ -29,15 +31,16 @@ ENTRY_BYTES = 8
 """One packed non-zero: value and offset."""
 LINE_FLOATS = 16
 """Floats in a cache line of 64 bytes."""
-L1_BYTES = 28 * 1024
-"""Input that may lie in the level-1 cache (32 KiB) beside weights and sums."""
-L2_BYTES = 512 * 1024
-"""Likewise for level 2: half of the 1 MiB usual where AVX-512 is."""
-L2_LOAD_COST = 2.0
-"""A vector from level 2 crosses two buses: 32 or 64 bytes a cycle between the levels, 64 to 128 to the registers."""
 ALIAS_BYTES = 4096
 """Channels this far apart share the same sets of a level-1 cache (32 KiB, 8 ways)."""
 OFFSET_LIMIT = 2**32
+
+FLAT_VARIANTS = (
+    *INSTRUCTION_SETS,
+    InstructionSet(name="avx512", lanes=8, max_tile=28, guarded_loads=True),
+)
+"""The instruction sets, and AVX-512 with vectors of 8 floats: where a core does two multiply-adds of 8 lanes a cycle or one
+of 16 (Zen 4), half-width vectors compute as fast and need half the cache for a tile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +58,11 @@ class FlatShape:
         next, so the pitch is smaller than a padded row.
     phase_floats, channel_floats : int
         From one phase, one channel to the next.
-    vectors, tile : int
-        Vectors that cover the output positions of a channel, and how many of them a tile has.
-    k_block : int
-        Output channels computed before they are written.
-    c_block, c_blocks : int
-        Input channels (per group) summed in one go, so that the input they touch stays in a cache.
-    streamed_vectors : float
-        Vectors that the inner loop moves for each vector of the output plane, those from level 2 counted twice.
+    area : Area
+        Vectors that cover the output of a channel: one a pixel where images are interleaved, so that nothing is computed
+        for the zeros between rows; else a single row over all flat positions.
+    tiling : Tiling
+        How the area and the channels are cut.
     copies_input : bool
         False where the caller's memory already is the padded input.
     """
@@ -74,17 +74,9 @@ class FlatShape:
     pitch: int
     phase_floats: int
     channel_floats: int
-    vectors: int
-    tile: int
-    k_block: int
-    c_block: int
-    c_blocks: int
-    streamed_vectors: float
+    area: Area
+    tiling: Tiling
     copies_input: bool
-
-    @property
-    def tiles(self) -> int:
-        return math.ceil(self.vectors / self.tile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +120,25 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
         # An odd number of lines apart, channels spread over all sets of the caches.
         channel_floats = (math.ceil(channel_floats / LINE_FLOATS) | 1) * LINE_FLOATS
 
-    positions = ((problem.h_out - 1) * pitch + problem.w_out) * images
-    vectors = math.ceil(positions / isa.lanes)
-    tile = math.ceil(vectors / math.ceil(vectors / isa.max_tile))
-    halo = (rows - problem.h_out) * pitch + row - problem.w_out
-    touched = len(phases_h) * len(phases_w) * (tile * isa.lanes + halo * images)
-    c_blocks, streamed_vectors = _channel_blocks(problem, FLOAT_BYTES * min(touched, channel_floats))
-    c_block = math.ceil(problem.weight_shape[1] / c_blocks)
+    halo_rows, halo_columns, phases = rows - problem.h_out, row - problem.w_out, len(phases_h) * len(phases_w)
+    if images == isa.lanes:
+        area = Area(
+            rows=problem.h_out,
+            columns=problem.w_out,
+            halo_rows=halo_rows,
+            halo_columns=halo_columns,
+            phases=phases,
+        )
+    else:
+        positions, halo = ((problem.h_out - 1) * pitch + problem.w_out) * images, halo_rows * pitch + halo_columns
+        area = Area(
+            rows=1,
+            columns=math.ceil(positions / isa.lanes),
+            halo_rows=0.0,
+            halo_columns=halo * images / isa.lanes,
+            phases=phases,
+        )
+    tiling = choose_tiling(problem, area, isa, (cache_bytes(1), cache_bytes(2)))
     return FlatShape(
         phases_h=phases_h,
         phases_w=phases_w,
@@ -143,12 +147,8 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
         pitch=pitch,
         phase_floats=phase_floats,
         channel_floats=channel_floats,
-        vectors=vectors,
-        tile=tile,
-        k_block=16 if c_blocks == 1 else 64,
-        c_block=c_block,
-        c_blocks=math.ceil(problem.weight_shape[1] / c_block),
-        streamed_vectors=streamed_vectors,
+        area=area,
+        tiling=tiling,
         copies_input=not in_place,
     )
 
@@ -183,20 +183,23 @@ def pack_flat(
         pitch=shape.pitch,
         phase_floats=shape.phase_floats,
         channel_floats=shape.channel_floats,
-        vectors=shape.vectors,
-        tile=shape.tile,
-        k_block=shape.k_block,
-        c_blocks=shape.c_blocks,
+        area_rows=shape.area.rows,
+        area_columns=shape.area.columns,
+        tile_rows=shape.tiling.tile.rows,
+        tile_columns=shape.tiling.tile.columns,
+        k_block=shape.tiling.k_block,
+        c_blocks=shape.tiling.c_blocks,
         copies_input=shape.copies_input,
     )
     native = _native.FlatSparse(
         isa=isa.name,
+        lanes=isa.lanes,
         shape=native_shape,
         phases_h=list(shape.phases_h),
         phases_w=list(shape.phases_w),
         weight=to_numpy(weight).reshape(problem.c_out, -1),
         tap_offset=_tap_offsets(problem, shape),
-        block_taps=shape.c_block * taps_h * taps_w,
+        block_taps=shape.tiling.c_block * taps_h * taps_w,
         groups=problem.groups,
         group_offset=channels * shape.channel_floats,
         bias=None if bias is None else to_numpy(bias),
@@ -221,13 +224,11 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> Co
     shape = flat_shape(problem, isa, interleaved=interleaved)
     blocks = math.ceil(problem.n / shape.images)
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
-    vector_bytes = isa.lanes * FLOAT_BYTES
-    planes = float(shape.vectors * blocks)
     copied = 2.0 * problem.c_in * shape.channel_floats * FLOAT_BYTES * blocks if shape.copies_input else 0.0
     return Cost(
         unit="fma_f32",
-        flop=2.0 * nonzeros * planes * isa.lanes,
-        bytes_streamed=shape.streamed_vectors * planes * vector_bytes + nonzeros * ENTRY_BYTES * shape.tiles * blocks,
+        flop=2.0 * nonzeros * shape.area.vectors * blocks * isa.lanes,
+        bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * FLOAT_BYTES,
         bytes_moved=problem.input_bytes + problem.output_bytes + copied + nonzeros * ENTRY_BYTES,
         tasks=_tasks(problem, shape, blocks),
     )
@@ -251,22 +252,6 @@ def _shared_zeros(problem: Problem, phase: int, row: int) -> int:
     return min(left, max(0, row - 1 - last))
 
 
-def _channel_blocks(problem: Problem, channel_bytes: int) -> tuple[int, float]:
-    """Cut the input channels for level 1 or level 2, whichever moves less; returns the blocks and what they move.
-
-    Small blocks turn loads from level 2 into loads from level 1, but each block reads and writes the sums of all output
-    channels, which lie in level 2. Measured on Zen 4, level 1 wins from about four non-zeros a row and block, as here.
-    """
-    channels = problem.weight_shape[1]
-    nonzeros = problem.weight_count * (1.0 - problem.sparsity)
-
-    def cut(cache_bytes: int, load_cost: float) -> tuple[int, float]:
-        blocks = math.ceil(channels * channel_bytes / cache_bytes)
-        return blocks, load_cost * nonzeros + 2.0 * L2_LOAD_COST * blocks * problem.c_out
-
-    return min(cut(L1_BYTES, 1.0), cut(L2_BYTES, L2_LOAD_COST), key=lambda option: option[1])
-
-
 def _interleaved_images(problem: Problem, isa: InstructionSet) -> int:
     if problem.h_out * problem.w_out > 1:
         return isa.lanes
@@ -280,7 +265,8 @@ def _tasks(problem: Problem, shape: FlatShape, blocks: int) -> int:
     threads = problem.threads
     if blocks % threads == 0 or blocks >= 4 * threads:
         return blocks
-    return shape.tiles * min(math.ceil(4 * threads / shape.tiles), problem.c_out)
+    tiles = shape.area.tiles(shape.tiling.tile)
+    return tiles * min(math.ceil(4 * threads / tiles), problem.c_out)
 
 
 def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:

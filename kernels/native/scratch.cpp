@@ -30,7 +30,7 @@ class Buffer {
         data_ = nullptr;
         floats_ = 0;
         int64_t bytes = std::max<int64_t>(floats * int64_t{sizeof(float)}, 64);
-        const int64_t alignment = bytes >= kHugePage ? kHugePage : 64;
+        const int64_t alignment = bytes >= 65536 ? kHugePage : 64;
         bytes = (bytes + alignment - 1) / alignment * alignment;
         data_ = static_cast<float*>(std::aligned_alloc(alignment, bytes));
         if (data_ == nullptr) throw std::bad_alloc();

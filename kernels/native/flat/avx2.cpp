@@ -7,6 +7,6 @@
 
 namespace sparseplan {
 
-const FlatTable kFlatAvx2{"avx2", kLanes, kMaxTile, kGuardedLoads, run_flat};
+const FlatTable kFlatAvx2{"avx2", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, run_flat};
 
 }  // namespace sparseplan

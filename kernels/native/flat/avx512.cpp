@@ -7,6 +7,6 @@
 
 namespace sparseplan {
 
-const FlatTable kFlatAvx512{"avx512", kLanes, kMaxTile, kGuardedLoads, run_flat};
+const FlatTable kFlatAvx512{"avx512", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, run_flat};
 
 }  // namespace sparseplan

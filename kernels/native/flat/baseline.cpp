@@ -7,6 +7,6 @@
 
 namespace sparseplan {
 
-const FlatTable kFlatBaseline{"baseline", kLanes, kMaxTile, kGuardedLoads, run_flat};
+const FlatTable kFlatBaseline{"baseline", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, run_flat};
 
 }  // namespace sparseplan

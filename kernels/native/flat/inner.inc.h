@@ -1,62 +1,95 @@
-// The inner kernel: for each non-zero, one broadcast and a row of multiply-adds on shifted input.
+// The inner kernel: for each non-zero, one broadcast and a tile of multiply-adds on shifted input.
 //
 // Park et al., Faster CNNs with direct sparse convolutions and guided pruning, ICLR 2017, section 2.1.
 
 namespace {
 
-struct Row {
-    const sparseplan::Entry* begin;
-    const sparseplan::Entry* end;
-    float bias;
-    bool opens;   // starts from the bias, else from the partial sums of earlier channels
-    bool closes;  // ends with the rectifier
+// The non-zeros of consecutive output channels in one block of input channels.
+struct Rows {
+    const sparseplan::Entry* entries;
+    const int64_t* starts;  // [channels + 1], into entries
+    int64_t channels;
+    const float* bias;      // [channels], or null: the sums of earlier blocks go on
+    bool rectifies;
 };
 
-// `last` floats of the last vector may be read where the input is the caller's own memory (Guarded).
-template <int T, bool Guarded>
-void axpy_tile(const Row& row, const float* in, float* sums, int last) {
-    Vec acc[T];
-    if (row.opens) {
-        const Vec bias = broadcast(row.bias);
+// The input under a tile for offset 0.
+struct Window {
+    const float* in;
+    int64_t row_floats;  // from one row of the tile to the next
+    int last;            // floats of the last vector that may be read (guarded tiles)
+};
+
+// Left alone, GCC gives every vector of the later rows of a tile an address computation of its own.
+inline void keep_pointer(const float*& pointer) { __asm__("" : "+r"(pointer)); }
+
+// A tile of R rows of W vectors; Guarded where the input is the caller's own memory and the tile reaches its end.
+// A loop over the channels in here rather than around it: a call for each would cost as much as half a non-zero.
+template <int R, int W, bool Guarded>
+void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums_stride) {
+    const int64_t row_floats = window.row_floats;
+    const sparseplan::Entry* entry = rows.entries + rows.starts[0];
+    for (int64_t k = 0; k < rows.channels; ++k, sums += sums_stride) {
+        const sparseplan::Entry* const end = rows.entries + rows.starts[k + 1];
+        Vec acc[R * W];
+        if (rows.bias != nullptr) {
+            const Vec bias = broadcast(rows.bias[k]);
 #pragma GCC unroll 32
-        for (int t = 0; t < T; ++t) acc[t] = bias;
-    } else {
+            for (int t = 0; t < R * W; ++t) acc[t] = bias;
+        } else {
 #pragma GCC unroll 32
-        for (int t = 0; t < T; ++t) acc[t] = load(sums + t * kLanes);
+            for (int t = 0; t < R * W; ++t) acc[t] = load(sums + t * kLanes);
+        }
+        for (; entry != end; ++entry) {
+            // One load, from where the value goes on as an integer: loads are what binds.
+            uint64_t both;
+            std::memcpy(&both, entry, sizeof both);
+            const Vec value = broadcast_bits(static_cast<uint32_t>(both));
+            const float* row = window.in + (both >> 32);
+#pragma GCC unroll 4
+            for (int r = 0; r < R; ++r, row += row_floats) {
+                keep_pointer(row);
+#pragma GCC unroll 32
+                for (int w = 0; w < W; ++w) {
+                    const float* from = row + w * kLanes;
+                    const bool is_last = Guarded && w == W - 1;
+                    Vec& sum = acc[r * W + w];
+                    sum = multiply_add(value, is_last ? load_first(from, window.last) : load(from), sum);
+                }
+            }
+        }
+        if (rows.rectifies) {
+#pragma GCC unroll 32
+            for (int t = 0; t < R * W; ++t) acc[t] = positive(acc[t]);
+        }
+#pragma GCC unroll 32
+        for (int t = 0; t < R * W; ++t) store(sums + t * kLanes, acc[t]);
     }
-    for (const sparseplan::Entry* entry = row.begin; entry != row.end; ++entry) {
-        const Vec value = broadcast(entry->value);
-        const float* shifted = in + entry->offset;
-#pragma GCC unroll 32
-        for (int t = 0; t < T - 1; ++t) acc[t] = multiply_add(value, load(shifted + t * kLanes), acc[t]);
-        const float* end = shifted + (T - 1) * kLanes;
-        acc[T - 1] = multiply_add(value, Guarded ? load_first(end, last) : load(end), acc[T - 1]);
-    }
-    if (row.closes) {
-#pragma GCC unroll 32
-        for (int t = 0; t < T; ++t) acc[t] = positive(acc[t]);
-    }
-#pragma GCC unroll 32
-    for (int t = 0; t < T; ++t) store(sums + t * kLanes, acc[t]);
 }
 
-using AxpyTile = void (*)(const Row&, const float*, float*, int);
+using AxpyTile = void (*)(const Rows&, const Window&, float*, int64_t);
+
+constexpr int kMaxTileRows = 4;
 
 struct AxpyTiles {
-    AxpyTile plain[kMaxTile + 1];
-    AxpyTile guarded[kMaxTile + 1];
+    AxpyTile plain[kMaxTileRows + 1][kMaxTile + 1];
+    AxpyTile guarded[kMaxTile + 1];  // of one row
 };
 
-template <int T>
+template <int R, int W>
 constexpr void list_tiles(AxpyTiles& tiles) {
-    tiles.plain[T] = axpy_tile<T, false>;
-    if constexpr (kGuardedLoads) tiles.guarded[T] = axpy_tile<T, true>;
-    if constexpr (T > 1) list_tiles<T - 1>(tiles);
+    tiles.plain[R][W] = axpy_tile<R, W, false>;
+    if constexpr (R == 1 && kGuardedLoads) tiles.guarded[W] = axpy_tile<1, W, true>;
+    if constexpr (W > 1) {
+        list_tiles<R, W - 1>(tiles);
+    } else if constexpr (R > 1) {
+        list_tiles<R - 1, kMaxTile / (R - 1)>(tiles);
+    }
 }
 
 constexpr AxpyTiles make_tiles() {
     AxpyTiles tiles{};
-    list_tiles<kMaxTile>(tiles);
+    list_tiles<kMaxTileRows, kMaxTile / kMaxTileRows>(tiles);
     return tiles;
 }
 

@@ -20,22 +20,21 @@ void write_flat(const sparseplan::FlatPlan& plan, Tile tile, const float* sums, 
     }
 }
 
-// Interleaved images, one vector a position: the valid positions of a tile are consecutive pixels of the output.
-void write_interleaved(const sparseplan::FlatPlan& plan, Tile tile, const float* sums, float* y, int images) {
-    const int64_t begin = tile.begin / kLanes;
-    const float* from[kMaxTile];
-    int count = 0;
-    int64_t pixel = -1;
-    for (int64_t t = 0; t < tile.vectors; ++t) {
-        const int64_t row = (begin + t) / plan.pitch, column = (begin + t) % plan.pitch;
-        if (column >= plan.w_out) continue;
-        if (pixel < 0) pixel = row * plan.w_out + column;
-        from[count++] = sums + t * kLanes;
-    }
+// Interleaved images, one vector a pixel.
+void write_interleaved(const sparseplan::FlatPlan& plan, Span rows, Span columns, const float* sums, float* y,
+                       int images) {
     const int64_t image_stride = plan.c_out * plan.h_out * plan.w_out;
-    for (int i = 0; i < count; i += kLanes) {
-        const int some = static_cast<int>(smaller(count - i, kLanes));
-        deinterleave(from + i, some, y + pixel + i, image_stride, images);
+    const bool whole = columns.begin == 0 && columns.end == plan.w_out;  // then rows follow each other in y
+    const int64_t runs = whole ? 1 : rows.end - rows.begin;
+    const int64_t pixels = (columns.end - columns.begin) * (whole ? rows.end - rows.begin : 1);
+    for (int64_t run = 0; run < runs; ++run, sums += pixels * kLanes) {
+        float* to = y + (rows.begin + run) * plan.w_out + columns.begin;
+        for (int64_t i = 0; i < pixels; i += kLanes) {
+            const int some = static_cast<int>(smaller(pixels - i, kLanes));
+            const float* from[kLanes];
+            for (int j = 0; j < some; ++j) from[j] = sums + (i + j) * kLanes;
+            deinterleave(from, some, to + i, image_stride, images);
+        }
     }
 }
 

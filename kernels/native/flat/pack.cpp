@@ -24,11 +24,14 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
     const int64_t c_out = shape.c_out, blocks = (taps + block_taps - 1) / block_taps;
     const int64_t positions = ((shape.h_out - 1) * shape.pitch + shape.w_out) * shape.images;
     const int64_t reach = int64_t{*std::max_element(tap_offset, tap_offset + taps)} + (groups - 1) * group_offset;
-    require(shape.tile >= 1 && shape.tile <= isa.max_tile, "tile exceeds the registers");
+    const bool by_pixel = shape.area_rows == shape.h_out && shape.area_columns == shape.w_out;
+    const bool by_position = shape.area_rows == 1 && shape.area_columns == (positions + isa.lanes - 1) / isa.lanes;
+    require(shape.tile_rows >= 1 && shape.tile_rows <= isa.max_tile_rows && shape.tile_columns >= 1 &&
+                shape.tile <= isa.max_tile, "tile exceeds the registers");
     require(shape.images == 1 || shape.images % isa.lanes == 0, "images must fill vectors");
-    require(shape.vectors == (positions + isa.lanes - 1) / isa.lanes, "vectors do not cover the output");
+    require((shape.images == isa.lanes && by_pixel) || by_position, "area does not cover the output");
     require(reach + positions <= shape.c_in * shape.channel_floats, "offsets leave the padded input");
-    require(shape.copies_input || isa.guarded_loads, "this instruction set must copy its input");
+    require(shape.copies_input || (isa.guarded_loads && by_position), "input must be copied");
     require(blocks == shape.c_blocks, "c_blocks does not match block_taps");
     if (bias != nullptr) std::copy(bias, bias + c_out, bias_.begin());
 

@@ -18,7 +18,7 @@ struct FlatPlan {
     const int64_t* phases_w;
     int64_t phases_h_count, phases_w_count;
     int64_t images, rows, pitch, phase_floats, channel_floats;
-    int64_t vectors, tile, k_block, c_blocks;
+    int64_t area_rows, area_columns, tile_rows, tile_columns, tile, k_block, c_blocks;
     bool copies_input;
     bool relu;
 

@@ -16,15 +16,42 @@ struct Block {
     bool is_last;
 };
 
+// The tiles of a plane of output: its area cut into almost equal parts along both axes.
+struct Grid {
+    int64_t parts_rows, parts_columns;
+
+    int64_t tiles() const { return parts_rows * parts_columns; }
+};
+
+// Part of the area that a tile covers; columns are vectors.
+struct Area {
+    Span rows, columns;
+
+    int64_t row_count() const { return rows.end - rows.begin; }
+    int64_t column_count() const { return columns.end - columns.begin; }
+};
+
 struct Sizes {
+    Grid grid;
     int64_t blocks, tiles, input_floats, work_floats;
 };
 
+inline int64_t parts_of(int64_t size, int64_t part) { return (size + part - 1) / part; }
+
+inline Span part_at(int64_t size, int64_t parts, int64_t index) {
+    return {size * index / parts, size * (index + 1) / parts};
+}
+
 inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
+    const Grid grid{parts_of(plan.area_rows, plan.tile_rows), parts_of(plan.area_columns, plan.tile_columns)};
     // The last vector of the last channel may reach beyond the padded input.
     const int64_t input_floats = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
-    return {(plan.n + plan.images - 1) / plan.images, (plan.vectors + plan.tile - 1) / plan.tile, input_floats,
-            plan.k_block * plan.tile * kLanes};
+    return {grid, parts_of(plan.n, plan.images), grid.tiles(), input_floats, plan.k_block * plan.tile * kLanes};
+}
+
+inline Area area_at(const sparseplan::FlatPlan& plan, const Grid& grid, int64_t tile) {
+    return {part_at(plan.area_rows, grid.parts_rows, tile / grid.parts_columns),
+            part_at(plan.area_columns, grid.parts_columns, tile % grid.parts_columns)};
 }
 
 inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y, int64_t index) {
@@ -33,9 +60,10 @@ inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y
             smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
 }
 
-void write_tile(const sparseplan::FlatPlan& plan, const Block& block, Tile tile, int64_t k, int64_t channels,
+void write_tile(const sparseplan::FlatPlan& plan, const Block& block, const Area& area, int64_t k, int64_t channels,
                 const float* sums) {
     const int64_t pixels = plan.h_out * plan.w_out, sums_stride = plan.tile * kLanes;
+    const Tile tile{area.columns.begin * kLanes, area.column_count()};
     if (plan.images > 1 && pixels == 1) {
         write_pixels(plan, tile, sums, channels, block.y + k, block.images);
         return;
@@ -45,30 +73,31 @@ void write_tile(const sparseplan::FlatPlan& plan, const Block& block, Tile tile,
         if (plan.images == 1) {
             write_flat(plan, tile, sums + i * sums_stride, plane);
         } else {
-            write_interleaved(plan, tile, sums + i * sums_stride, plane, static_cast<int>(block.images));
+            write_interleaved(plan, area.rows, area.columns, sums + i * sums_stride, plane,
+                              static_cast<int>(block.images));
         }
     }
 }
 
 // Output channels [k_begin, k_end) of one tile; `in` is the block's input as the offsets expect it.
-void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const float* in, int64_t index, int64_t k_begin,
-                  int64_t k_end, float* sums) {
-    const Tile tile{index * plan.tile * kLanes, smaller(plan.tile, plan.vectors - index * plan.tile)};
-    const int64_t total = ((plan.h_out - 1) * plan.pitch + plan.w_out) * plan.images;
-    const int64_t last = total - tile.begin - (tile.vectors - 1) * kLanes;
+void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const float* in, const Area& area,
+                  int64_t k_begin, int64_t k_end, float* sums) {
+    const int64_t row_floats = plan.pitch * plan.images;
+    const int64_t begin = area.rows.begin * row_floats + area.columns.begin * kLanes;
+    const int64_t total = (plan.h_out - 1) * row_floats + plan.w_out * plan.images;
+    const int64_t last = total - begin - (area.column_count() - 1) * kLanes;
     const bool guarded = !plan.copies_input && block.is_last && last < kLanes;
-    const AxpyTile axpy = (guarded ? kTiles.guarded : kTiles.plain)[tile.vectors];
+    const AxpyTile axpy = guarded ? kTiles.guarded[area.column_count()]
+                                  : kTiles.plain[area.row_count()][area.column_count()];
+    const Window window{in + begin, row_floats, static_cast<int>(last)};
     for (int64_t k = k_begin; k < k_end; k += plan.k_block) {
         const int64_t channels = smaller(plan.k_block, k_end - k);
         for (int64_t c = 0; c < plan.c_blocks; ++c) {
-            const int64_t* start = plan.starts + c * plan.c_out + k;
-            const bool opens = c == 0, closes = plan.relu && c == plan.c_blocks - 1;
-            for (int64_t i = 0; i < channels; ++i) {
-                const Row row{plan.entries + start[i], plan.entries + start[i + 1], plan.bias[k + i], opens, closes};
-                axpy(row, in + tile.begin, sums + i * plan.tile * kLanes, static_cast<int>(last));
-            }
+            axpy({plan.entries, plan.starts + c * plan.c_out + k, channels, c == 0 ? plan.bias + k : nullptr,
+                  plan.relu && c == plan.c_blocks - 1},
+                 window, sums, plan.tile * kLanes);
         }
-        write_tile(plan, block, tile, k, channels, sums);
+        write_tile(plan, block, area, k, channels, sums);
     }
 }
 
@@ -84,7 +113,9 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const floa
                 copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
                 in = copy;
             }
-            for (int64_t tile = 0; tile < sizes.tiles; ++tile) compute_tile(plan, block, in, tile, 0, plan.c_out, sums);
+            for (int64_t tile = 0; tile < sizes.tiles; ++tile) {
+                compute_tile(plan, block, in, area_at(plan, sizes.grid, tile), 0, plan.c_out, sums);
+            }
         });
     });
 }
@@ -110,7 +141,7 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float
             share_dynamic(tasks, 1, [&](int64_t task) {
                 const int64_t part = task % parts;
                 const int64_t k_begin = plan.c_out * part / parts, k_end = plan.c_out * (part + 1) / parts;
-                compute_tile(plan, block, in, task / parts, k_begin, k_end, sums);
+                compute_tile(plan, block, in, area_at(plan, sizes.grid, task / parts), k_begin, k_end, sums);
             });
         }
     });

@@ -14,12 +14,14 @@ struct FlatTable {
     const char* name;
     int lanes;           // floats in a vector
     int max_tile;        // accumulator vectors of the inner kernel
+    int max_tile_rows;   // rows that they form at most
     bool guarded_loads;  // can read the caller's memory to its very end
     void (*run)(const FlatPlan& plan, const float* x, float* y, int threads);
 };
 
 extern const FlatTable kFlatBaseline;
 extern const FlatTable kFlatAvx2;
+extern const FlatTable kFlatAvx512Vl;  // vectors of 8 floats
 extern const FlatTable kFlatAvx512;
 
 }  // namespace sparseplan

@@ -14,6 +14,11 @@ constexpr bool kGuardedLoads = false;  // load_first is a loop
 
 inline Vec zero() { return Vec{}; }
 inline Vec broadcast(float value) { return Vec{value, value, value, value}; }
+inline Vec broadcast_bits(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return broadcast(value);
+}
 inline Vec load(const float* from) {
     Vec v;
     std::memcpy(&v, from, sizeof v);

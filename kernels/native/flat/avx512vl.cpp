@@ -1,0 +1,12 @@
+#include "flat/table.h"
+#include "parallel.h"
+#include "scratch.h"
+#include "simd/avx2.h"
+
+#include "flat/run.inc.h"
+
+namespace sparseplan {
+
+const FlatTable kFlatAvx512Vl{"avx512", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, run_flat};
+
+}  // namespace sparseplan
