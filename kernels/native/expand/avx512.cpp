@@ -1,0 +1,13 @@
+#include "expand/table.h"
+#include "parallel.h"
+#include "scratch.h"
+
+#include "expand/f32_avx512.h"
+#include "expand/run.inc.h"
+
+namespace sparseplan {
+
+const ExpandTable kExpandAvx512{
+    "avx512", kLanes, sizeof(Value), {run_expand<1>, run_expand<2>, run_expand<4>, run_expand<8>}};
+
+}  // namespace sparseplan
