@@ -83,7 +83,7 @@ class ExpandSparse:
         self,
         *,
         isa: str,
-        group: int,
+        format: str,
         n: int,
         weight: NDArray[np.float32],
         bias: NDArray[np.float32] | None,

@@ -7,14 +7,18 @@
 namespace sparseplan {
 namespace {
 
-// Vectors are read whole, and bits in words, beyond the last ones.
-constexpr int64_t kOverread = 64;
-
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int select_bits(int64_t group) { return group == 8 ? 3 : group == 4 ? 2 : 1; }
-
-int format_of(int64_t group) { return group == 1 ? 0 : select_bits(group); }
+// Consecutive inputs that one value chooses from, and the bits that takes.
+int group_of(ExpandFormat format) {
+    switch (format) {
+        case ExpandFormat::select2: return 2;
+        case ExpandFormat::select4: return 4;
+        case ExpandFormat::select8: return 8;
+        default: return 1;
+    }
+}
+int bits_of(int group) { return group == 8 ? 3 : group == 4 ? 2 : 1; }
 
 // The bits of each weight as a float or as the nearest bfloat16; of zeros, -0 among them, 0.
 std::vector<uint32_t> encode(const float* weight, int64_t count, int value_bytes) {
@@ -31,97 +35,166 @@ std::vector<uint32_t> encode(const float* weight, int64_t count, int value_bytes
     return encoded;
 }
 
-// Writes the values and bits of the whole weight in the order of plan.h.
-class Writer {
+class Packer {
   public:
-    Writer(uint8_t* bits, uint8_t* values, int lanes, int value_bytes)
-        : bits_(bits), values_(values), vector_bits_(ceil_div(lanes, 8)), value_bytes_(value_bytes) {}
+    Packer(ExpandFormat format, const ExpandTable& isa, int64_t c_in)
+        : lanes_(isa.lanes), value_bytes_(isa.value_bytes), group_(group_of(format)), format_(format), c_in_(c_in) {}
 
-    void value(int64_t at, uint32_t encoded) { std::memcpy(values_ + at * value_bytes_, &encoded, value_bytes_); }
-    // Bit `lane` of a vector of bits.
-    void bit(int64_t vector, int64_t lane) {
-        bits_[vector * vector_bits_ + lane / 8] |= static_cast<uint8_t>(1u << lane % 8);
+    // Appends rows; those that are null hold nothing.
+    void block(const std::vector<const uint32_t*>& rows) {
+        ExpandBlock start;
+        start.bits = size(bits);
+        start.places = size(places);
+        start.windows = size(windows);
+        start.values = size(values) / value_bytes_;
+        starts.push_back(start);
+        if (format_ == ExpandFormat::expand) expand(rows);
+        else if (format_ == ExpandFormat::look_up) look_up(rows);
+        else select(rows);
     }
+
+    // Inputs that a step covers.
+    int64_t span() const { return format_ == ExpandFormat::look_up ? 2 * lanes_ : lanes_ * group_; }
+
+    std::vector<ExpandBlock> starts;
+    std::vector<uint8_t> bits, places, values;
+    std::vector<int32_t> windows;
 
   private:
-    uint8_t *bits_, *values_;
-    int64_t vector_bits_;
-    int value_bytes_;
-};
+    template <typename T>
+    static int64_t size(const std::vector<T>& stream) { return static_cast<int64_t>(stream.size()); }
 
-}  // namespace
+    int64_t steps() const { return ceil_div(c_in_, span()); }
 
-ExpandSparse::ExpandSparse(const ExpandTable& isa, int64_t group, int64_t n, int64_t c_out, int64_t c_in,
-                           const float* weight, const float* bias, bool relu) {
-    if (group != 1 && group != 2 && group != 4 && group != 8) {
-        throw std::invalid_argument("group must be 1, 2, 4 or 8");
+    void append_value(uint32_t encoded) {
+        for (int byte = 0; byte < value_bytes_; ++byte) values.push_back(static_cast<uint8_t>(encoded >> 8 * byte));
     }
-    run_ = isa.run[format_of(group)];
-    if (run_ == nullptr) throw std::invalid_argument("this instruction set has no kernel for this group");
-    const int64_t blocks = ceil_div(c_out, kExpandRows), steps = ceil_div(c_in, isa.lanes * group);
-    const std::vector<uint32_t> encoded = encode(weight, c_out * c_in, isa.value_bytes);
-    const auto nonzeros = [&](int64_t row, int64_t begin, int64_t end) {
-        const auto start = encoded.begin() + row * c_in;
-        return end - begin - std::count(start + begin, start + end, 0u);
-    };
+    void append_bits(uint64_t word) {
+        for (int64_t byte = 0; byte < lanes_ / 8; ++byte) bits.push_back(static_cast<uint8_t>(word >> 8 * byte));
+    }
 
-    std::vector<int64_t> slots(blocks, 1);
-    bit_starts_.assign(blocks + 1, 0);
-    value_starts_.assign(blocks + 1, 0);
-    const int64_t vector_bits = ceil_div(isa.lanes, 8) * (group == 1 ? 1 : select_bits(group));
-    for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t end = std::min((block + 1) * kExpandRows, c_out);
-        int64_t values = 0;
-        if (group == 1) {
-            for (int64_t row = block * kExpandRows; row < end; ++row) values += nonzeros(row, 0, c_in);
-        } else {
-            slots[block] = 0;
-            for (int64_t row = block * kExpandRows; row < end; ++row) {
-                for (int64_t c = 0; c < c_in; c += group) {
-                    slots[block] = std::max(slots[block], nonzeros(row, c, std::min(c + group, c_in)));
+    void expand(const std::vector<const uint32_t*>& rows) {
+        starts.back().steps = steps();
+        for (int64_t begin = 0; begin < c_in_; begin += lanes_) {
+            for (const uint32_t* row : rows) {
+                uint64_t stored = 0;
+                for (int64_t c = begin; row != nullptr && c < std::min(begin + lanes_, c_in_); ++c) {
+                    if (row[c] == 0) continue;
+                    stored |= uint64_t{1} << (c - begin);
+                    append_value(row[c]);
                 }
+                append_bits(stored);
             }
-            values = slots[block] * steps * kExpandRows * isa.lanes;
         }
-        value_starts_[block + 1] = value_starts_[block] + values;
-        bit_starts_[block + 1] = bit_starts_[block] + slots[block] * steps * kExpandRows * vector_bits;
     }
-    bits_ = std::make_unique<Pages<uint8_t>>(bit_starts_[blocks] + kOverread);
-    values_ = std::make_unique<Pages<uint8_t>>(value_starts_[blocks] * isa.value_bytes + kOverread);
 
-    Writer writer(bits_->data(), values_->data(), isa.lanes, isa.value_bytes);
-    for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t first = block * kExpandRows, rows = std::min<int64_t>(kExpandRows, c_out - first);
-        const int64_t first_bits = bit_starts_[block] / vector_bits * (group == 1 ? 1 : select_bits(group));
-        int64_t at = value_starts_[block];
-        for (int64_t step = 0; step < steps; ++step) {
-            for (int64_t row = 0; row < rows; ++row) {
-                const uint32_t* inputs = encoded.data() + (first + row) * c_in;
-                for (int64_t lane = 0; lane < isa.lanes; ++lane) {
-                    const int64_t begin = (step * isa.lanes + lane) * group, end = std::min(begin + group, c_in);
-                    int64_t slot = 0;
-                    for (int64_t c = begin; c < end; ++c) {
-                        if (inputs[c] == 0) continue;
-                        if (group == 1) {
-                            writer.bit(first_bits + step * kExpandRows + row, lane);
-                            writer.value(at++, inputs[c]);
-                            continue;
+    void select(const std::vector<const uint32_t*>& rows) {
+        const int64_t slots = fullest_group(rows), vectors = slots * size(rows);
+        starts.back().steps = steps();
+        starts.back().slots = slots;
+        const int bit_count = bits_of(group_);
+        for (int64_t begin = 0; begin < c_in_; begin += span()) {
+            std::vector<uint32_t> chosen(vectors * lanes_, 0);
+            std::vector<uint64_t> which(vectors * bit_count, 0);
+            for (int64_t r = 0; r < size(rows); ++r) {
+                for (int64_t lane = 0; rows[r] != nullptr && lane < lanes_; ++lane) {
+                    const int64_t first = begin + lane * group_;
+                    int64_t vector = r;
+                    for (int64_t c = first; c < std::min(first + group_, c_in_); ++c) {
+                        if (rows[r][c] == 0) continue;
+                        chosen[vector * lanes_ + lane] = rows[r][c];
+                        for (int bit = 0; bit < bit_count; ++bit) {
+                            which[vector * bit_count + bit] |= static_cast<uint64_t>((c - first) >> bit & 1) << lane;
                         }
-                        const int64_t vector = (step * slots[block] + slot++) * kExpandRows + row;
-                        writer.value(at + vector * isa.lanes + lane, inputs[c]);
-                        for (int i = 0; i < select_bits(group); ++i) {
-                            if ((c - begin) >> i & 1) writer.bit(first_bits + vector * select_bits(group) + i, lane);
-                        }
+                        vector += size(rows);
                     }
                 }
             }
+            for (const uint32_t encoded : chosen) append_value(encoded);
+            for (const uint64_t word : which) append_bits(word);
         }
     }
-    bias_.assign(blocks * kExpandRows, 0.0f);
+
+    void look_up(const std::vector<const uint32_t*>& rows) {
+        for (int64_t begin = 0; begin < c_in_; begin += span()) {
+            const int64_t end = std::min(begin + span(), c_in_);
+            std::vector<int64_t> next(rows.size(), begin);
+            for (;;) {
+                uint8_t counts[kManyRows] = {};
+                for (size_t r = 0; r < rows.size(); ++r) {
+                    for (int64_t& c = next[r]; rows[r] != nullptr && c < end && counts[r] < lanes_; ++c) {
+                        if (rows[r][c] == 0) continue;
+                        append_value(rows[r][c]);
+                        places.push_back(static_cast<uint8_t>(c - begin));
+                        ++counts[r];
+                    }
+                }
+                if (std::all_of(counts, counts + rows.size(), [](uint8_t count) { return count == 0; })) break;
+                bits.insert(bits.end(), counts, counts + rows.size());
+                windows.push_back(static_cast<int32_t>(begin / span()));
+                ++starts.back().steps;
+            }
+        }
+    }
+
+    int64_t fullest_group(const std::vector<const uint32_t*>& rows) const {
+        int64_t most = 0;
+        for (const uint32_t* row : rows) {
+            for (int64_t c = 0; row != nullptr && c < c_in_; c += group_) {
+                const int64_t end = std::min(c + group_, c_in_);
+                most = std::max<int64_t>(most, end - c - std::count(row + c, row + end, 0u));
+            }
+        }
+        return most;
+    }
+
+    int64_t lanes_, value_bytes_, group_;
+    ExpandFormat format_;
+    int64_t c_in_;
+};
+
+// Sums of four samples leave no registers for many rows, but save a second expansion. The other formats do their work
+// for each sample anyway: there many rows win at any batch.
+int64_t rows_of(ExpandFormat format, int64_t n) { return format == ExpandFormat::expand && n > 2 ? kFewRows : kManyRows; }
+
+}  // namespace
+
+ExpandSparse::ExpandSparse(const ExpandTable& isa, ExpandFormat format, int64_t n, int64_t c_out, int64_t c_in,
+                           const float* weight, const float* bias, bool relu)
+    : run_(isa.run[static_cast<int>(format)]) {
+    if (run_ == nullptr) throw std::invalid_argument("this instruction set has no kernel for this format");
+    const std::vector<uint32_t> encoded = encode(weight, c_out * c_in, isa.value_bytes);
+    const int64_t row_count = rows_of(format, n), blocks = ceil_div(c_out, row_count);
+    Packer packer(format, isa, c_in);
+    for (int64_t block = 0; block <= blocks; ++block) {
+        std::vector<const uint32_t*> rows(row_count, nullptr);
+        for (int64_t r = 0; r < std::min(row_count, c_out - block * row_count); ++r) {
+            rows[r] = encoded.data() + (block * row_count + r) * c_in;
+        }
+        packer.block(rows);
+    }
+    starts_ = std::move(packer.starts);
+    windows_ = std::move(packer.windows);
+    bits_ = Pages(packer.bits);
+    places_ = Pages(packer.places);
+    values_ = Pages(packer.values);
+    bias_.assign(blocks * row_count, 0.0f);
     if (bias != nullptr) std::copy(bias, bias + c_out, bias_.begin());
-    packed_bytes_ = bit_starts_[blocks] + value_starts_[blocks] * isa.value_bytes;
-    plan_ = {n,    c_in, c_out, blocks, steps, relu, bits_->data(), values_->data(), bit_starts_.data(), value_starts_.data(),
-             bias_.data()};
+    packed_bytes_ = static_cast<int64_t>(packer.bits.size() + packer.places.size() + packer.values.size() +
+                                         windows_.size() * sizeof(int32_t));
+    plan_.n = n;
+    plan_.c_in = c_in;
+    plan_.c_out = c_out;
+    plan_.rows = row_count;
+    plan_.pitch = ceil_div(c_in, packer.span()) * packer.span();
+    plan_.blocks = blocks;
+    plan_.relu = relu;
+    plan_.starts = starts_.data();
+    plan_.bits = bits_.data();
+    plan_.places = places_.data();
+    plan_.windows = windows_.data();
+    plan_.values = values_.data();
+    plan_.bias = bias_.data();
 }
 
 }  // namespace sparseplan

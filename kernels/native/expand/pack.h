@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "expand/pages.h"
@@ -13,9 +12,9 @@ namespace sparseplan {
 
 class ExpandSparse {
   public:
-    // weight: [c_out, c_in], dense with zeros; rounded to bfloat16 where the values of `isa` are.
-    ExpandSparse(const ExpandTable& isa, int64_t group, int64_t n, int64_t c_out, int64_t c_in, const float* weight,
-                 const float* bias, bool relu);
+    // weight: [c_out, c_in], dense with zeros; rounded to bfloat16 where the values of `isa` are. bias: [c_out] or null.
+    ExpandSparse(const ExpandTable& isa, ExpandFormat format, int64_t n, int64_t c_out, int64_t c_in,
+                 const float* weight, const float* bias, bool relu);
     ExpandSparse(const ExpandSparse&) = delete;
     ExpandSparse& operator=(const ExpandSparse&) = delete;
 
@@ -25,9 +24,10 @@ class ExpandSparse {
   private:
     void (*run_)(const ExpandPlan& plan, const void* x, const void* residual, void* y, int threads);
     ExpandPlan plan_{};
-    std::vector<int64_t> bit_starts_, value_starts_;
+    std::vector<ExpandBlock> starts_;
+    std::vector<int32_t> windows_;
     std::vector<float> bias_;
-    std::unique_ptr<Pages<uint8_t>> bits_, values_;
+    Pages bits_, places_, values_;
     int64_t packed_bytes_ = 0;
 };
 

@@ -1,123 +1,64 @@
-// Product of compressed weights and a small batch; see expand/plan.h. Included after one of the headers of vectors.
+// Product of compressed weights and a small batch; see expand/plan.h. Included after one of the headers of vectors,
+// deal.inc.h and the formats.
 
 namespace {
 
-using sparseplan::ExpandPlan;
-using sparseplan::kExpandRows;
+struct Ends {
+    const Value* residual;
+    Value* y;
+};
 
-// Packed weights run this many bytes ahead of the loop.
-#ifndef AHEAD
-#define AHEAD 2048
-#endif
-constexpr int64_t kAhead = AHEAD;
-
-template <int Group>
-constexpr int kSelectBits = Group == 8 ? 3 : Group == 4 ? 2 : Group == 2 ? 1 : 0;
-
-// Deals one sample out into [steps][Group][kLanes], the rest zeros; returns whether all of it is finite.
-template <int Group>
-bool deal(const Value* x, int64_t c_in, int64_t steps, Value* to) {
-    bool finite = true;
-    for (int64_t c = 0; c < c_in; ++c) finite &= is_finite(x[c]);
-    const int64_t whole = c_in / (kLanes * Group);
-    for (int64_t step = 0; step < whole; ++step) {
-        for (int64_t j = 0; j < Group; ++j) {
-            for (int64_t lane = 0; lane < kLanes; ++lane) to[j * kLanes + lane] = x[lane * Group + j];
-        }
-        x += kLanes * Group;
-        to += kLanes * Group;
+template <typename Format, int Rows, int N, bool Guarded>
+void run_block(const ExpandPlan& plan, int64_t block, int64_t sample, const Value* x, Ends ends) {
+    Sums sums[N][Rows];
+    for (auto& rows : sums) {
+        for (Sums& sum : rows) sum = no_sums();
     }
-    if (whole == steps) return finite;
-    const int64_t left = c_in - whole * kLanes * Group;
-    for (int64_t i = 0; i < kLanes * Group; ++i) to[i] = Value{};
-    for (int64_t i = 0; i < left; ++i) to[i % Group * kLanes + i / Group] = x[i];
-    return finite;
-}
-
-template <int Group>
-inline Vec choose(const Vec* planes, const Bits* bits) {
-    if constexpr (Group == 1) {
-        return planes[0];
-    } else {
-        constexpr int kHalf = Group / 2;
-        return pick(bits[kSelectBits<Group> - 1], choose<kHalf>(planes, bits), choose<kHalf>(planes + kHalf, bits));
-    }
-}
-
-inline void prefetch(const void* from) { __builtin_prefetch(static_cast<const char*>(from) + kAhead); }
-
-// Sums of the rows of a block for `N` samples, whose dealt-out inputs lie `pitch` values apart.
-template <int Group, int N, bool Guarded>
-inline void add_block(const ExpandPlan& plan, int64_t block, const Value* x, int64_t pitch,
-                      Sums (&sums)[kExpandRows][N]) {
-    constexpr int kBits = kSelectBits<Group>;
-    const uint8_t* bits = plan.bits + plan.bit_starts[block];
-    const Value* values = static_cast<const Value*>(plan.values) + plan.value_starts[block];
-    const int64_t slots =
-        Group == 1 ? 1
-                   : (plan.value_starts[block + 1] - plan.value_starts[block]) / (plan.steps * kExpandRows * kLanes);
-    for (int64_t step = 0; step < plan.steps; ++step, x += kLanes * Group) {
-        for (int64_t slot = 0; slot < slots; ++slot) {
-            prefetch(bits);
-#pragma GCC unroll 4
-            for (int row = 0; row < kExpandRows; ++row) {
-                Vec weight;
-                Bits which[kBits + 1];
-                prefetch(values);
-                if constexpr (Group == 1) {
-                    which[0] = load_bits(bits);
-                    bits += kBitBytes;
-                    weight = expand(values, which[0]);
-                    values += count(which[0]);
-                } else {
-#pragma GCC unroll 3
-                    for (int i = 0; i < kBits; ++i) which[i] = load_bits(bits + i * kBitBytes);
-                    bits += kBits * kBitBytes;
-                    weight = load(values);
-                    values += kLanes;
-                }
-#pragma GCC unroll 4
-                for (int sample = 0; sample < N; ++sample) {
-                    Vec planes[Group];
-#pragma GCC unroll 8
-                    for (int j = 0; j < Group; ++j) planes[j] = load(x + sample * pitch + j * kLanes);
-                    const Vec chosen = choose<Group>(planes, which);
-                    sums[row][sample] = dot(sums[row][sample], weight, Guarded ? guarded(weight, chosen) : chosen);
-                }
-            }
-        }
-    }
-}
-
-template <int Group, int N, bool Guarded>
-void run_block(const ExpandPlan& plan, int64_t block, int64_t sample, const Value* x, const Value* residual,
-               Value* y) {
-    Sums sums[kExpandRows][N];
-    for (auto& row : sums) {
-        for (Sums& sum : row) sum = no_sums();
-    }
-    const int64_t pitch = plan.steps * Group * kLanes, first = block * kExpandRows;
-    add_block<Group, N, Guarded>(plan, block, x + sample * pitch, pitch, sums);
-    const int64_t rows = plan.c_out - first < kExpandRows ? plan.c_out - first : kExpandRows;
+    Format::template add<Rows, N, Guarded>(plan, plan.starts[block], x + sample * plan.pitch, sums);
+    const int64_t first = block * Rows, rows = plan.c_out - first < Rows ? plan.c_out - first : Rows;
     for (int s = 0; s < N; ++s) {
-        float totals[kExpandRows];
-        sum_rows(sums[0][s], sums[1][s], sums[2][s], sums[3][s], totals);
+        float totals[Rows];
+        for (int row = 0; row < Rows; row += 4) sum_rows(sums[s] + row, totals + row);
         const int64_t at = (sample + s) * plan.c_out + first;
         for (int64_t row = 0; row < rows; ++row) {
             float total = totals[row] + plan.bias[first + row];
-            if (residual != nullptr) total += to_float(residual[at + row]);
-            y[at + row] = from_float(plan.relu && total < 0.0f ? 0.0f : total);
+            if (ends.residual != nullptr) total += to_float(ends.residual[at + row]);
+            ends.y[at + row] = from_float(plan.relu && total < 0.0f ? 0.0f : total);
+        }
+    }
+}
+
+// All samples of a block, whose weights stay in the caches meanwhile.
+template <typename Format, int Rows>
+void run_samples(const ExpandPlan& plan, int64_t block, const Value* x, Ends ends) {
+    int64_t s = 0;
+    if constexpr (Rows == kFewRows) {
+        for (; s + 4 <= plan.n; s += 4) run_block<Format, Rows, 4, false>(plan, block, s, x, ends);
+        if (s + 3 == plan.n) return run_block<Format, Rows, 3, false>(plan, block, s, x, ends);
+    }
+    for (; s + 2 <= plan.n; s += 2) run_block<Format, Rows, 2, false>(plan, block, s, x, ends);
+    if (s < plan.n) run_block<Format, Rows, 1, false>(plan, block, s, x, ends);
+}
+
+template <typename Format, int Rows>
+void run_share(const ExpandPlan& plan, int64_t begin, int64_t end, const Value* x, bool finite, Ends ends) {
+    for (int64_t block = begin; block < end; ++block) {
+        if (finite) {
+            run_samples<Format, Rows>(plan, block, x, ends);
+        } else {
+            for (int64_t s = 0; s < plan.n; ++s) run_block<Format, Rows, 1, true>(plan, block, s, x, ends);
         }
     }
 }
 
 // The first block of one of `pieces` consecutive shares of about equal bytes.
 inline int64_t first_block(const ExpandPlan& plan, int64_t piece, int64_t pieces) {
+    if (piece == pieces) return plan.blocks;
     const auto bytes_before = [&](int64_t block) {
-        return plan.bit_starts[block] + plan.value_starts[block] * int64_t{sizeof(Value)};
+        const ExpandBlock& start = plan.starts[block];
+        return start.bits + start.places + start.values * int64_t{sizeof(Value)};
     };
     const int64_t wanted = bytes_before(plan.blocks) / pieces * piece;
-    if (piece == pieces) return plan.blocks;
     int64_t low = 0, high = plan.blocks;
     while (low < high) {
         const int64_t middle = (low + high) / 2;
@@ -127,30 +68,23 @@ inline int64_t first_block(const ExpandPlan& plan, int64_t piece, int64_t pieces
     return low;
 }
 
-template <int Group>
+template <typename Format>
 void run_expand(const ExpandPlan& plan, const void* x, const void* residual, void* y, int threads) {
-    const Value *from = static_cast<const Value*>(x), *added = static_cast<const Value*>(residual);
-    Value* to = static_cast<Value*>(y);
-    const int64_t pitch = plan.steps * Group * kLanes;
+    const Value* from = static_cast<const Value*>(x);
+    const Ends ends{static_cast<const Value*>(residual), static_cast<Value*>(y)};
     run_team(threads, [&] {
-        const int64_t floats = (plan.n * pitch * int64_t{sizeof(Value)} + 3) / 4;
+        const int64_t floats = plan.n * plan.pitch * int64_t{sizeof(Value)} / int64_t{sizeof(float)};
         Value* dealt = reinterpret_cast<Value*>(sparseplan::thread_scratch(sparseplan::Slot::input, floats));
         bool finite = true;
         for (int64_t s = 0; s < plan.n; ++s) {
-            finite &= deal<Group>(from + s * plan.c_in, plan.c_in, plan.steps, dealt + s * pitch);
+            finite &= deal<Format::kGroup>(from + s * plan.c_in, plan.c_in, plan.pitch, dealt + s * plan.pitch);
         }
         share_static(threads, [&](int64_t piece) {
-            const int64_t end = first_block(plan, piece + 1, threads);
-            for (int64_t block = first_block(plan, piece, threads); block < end; ++block) {
-                int64_t s = 0;
-                if (finite) {
-                    for (; s + 4 <= plan.n; s += 4) run_block<Group, 4, false>(plan, block, s, dealt, added, to);
-                    for (; s + 2 <= plan.n; s += 2) run_block<Group, 2, false>(plan, block, s, dealt, added, to);
-                    if (s < plan.n) run_block<Group, 1, false>(plan, block, s, dealt, added, to);
-                } else {
-                    for (; s < plan.n; ++s) run_block<Group, 1, true>(plan, block, s, dealt, added, to);
-                }
+            const int64_t begin = first_block(plan, piece, threads), end = first_block(plan, piece + 1, threads);
+            if constexpr (Format::kSharesWork) {
+                if (plan.rows == kFewRows) return run_share<Format, kFewRows>(plan, begin, end, dealt, finite, ends);
             }
+            run_share<Format, kManyRows>(plan, begin, end, dealt, finite, ends);
         });
     });
 }

@@ -1,4 +1,4 @@
-// The expanding product of each instruction set and format.
+// The product with compressed weights, for each instruction set and format.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ struct ExpandTable {
     const char* name;
     int lanes;        // values in a vector
     int value_bytes;  // 4: float, 2: bfloat16
-    // For groups of 1, 2, 4 and 8 inputs; null where there is no such kernel. x, residual, y: values.
-    void (*run[4])(const ExpandPlan& plan, const void* x, const void* residual, void* y, int threads);
+    // By ExpandFormat; null where there is no such kernel. x, residual, y: values.
+    void (*run[kExpandFormats])(const ExpandPlan& plan, const void* x, const void* residual, void* y, int threads);
 };
 
 extern const ExpandTable kExpandBaseline;
