@@ -79,3 +79,19 @@ class SellSparse:
     def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
     @property
     def stored(self) -> int: ...
+
+@final
+class ExpandSparse:
+    def __init__(
+        self,
+        *,
+        isa: str,
+        format: str,
+        n: int,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32] | None,
+        relu: bool,
+    ) -> None: ...
+    def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
+    @property
+    def packed_bytes(self) -> int: ...
