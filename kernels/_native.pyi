@@ -12,6 +12,18 @@ def fill_scratch(value: float, threads: int) -> None: ...
 def peak_flop_per_s(unit: Unit, seconds: float, threads: int) -> float | None: ...
 def bandwidth_byte_per_s(bytes_per_thread: int, seconds: float, threads: int) -> float: ...
 def parallel_region_latency_s(threads: int) -> float: ...
+def requantise(
+    *,
+    isa: str,
+    sums: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    multiplier: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    zero_point: int,
+    low: int,
+    residual: NDArray[np.uint8] | None,
+    y: NDArray[np.uint8],
+) -> None: ...
 
 @final
 class FlatShape:
