@@ -10,4 +10,5 @@ NB_MODULE(_native, m) {
     sparseplan::bind_flat(m);
     sparseplan::bind_requantise(m);
     sparseplan::bind_sell(m);
+    sparseplan::bind_tiles(m);
 }

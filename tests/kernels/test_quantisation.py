@@ -37,22 +37,24 @@ def exact(total: int, multiplier: int, shift: int, other: int, low: int) -> int:
     return min(max(floor(Fraction(total * multiplier, 2**shift) + Fraction(1, 2)) + other, low), 255)
 
 
-def fixed_point_numbers(channels: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    shift = rng.integers(1, 63, channels, dtype=np.int32)
+def fixed_point_numbers(channels: int, least: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    shift = rng.integers(least, 63, channels, dtype=np.int32)
     multiplier = rng.integers(2**30, 2**31, channels, dtype=np.int32)
     multiplier[::5], shift[::5] = 2**31 - 1, 62
-    multiplier[1::5], shift[1::5] = 2**30, 1
-    multiplier[2::5], shift[2::5] = 2**30, 31
+    multiplier[1::5], shift[1::5] = 2**30, least
+    multiplier[2::5], shift[2::5] = 2**31 - 1, least
     return multiplier, shift
 
 
 @pytest.mark.parametrize("isa", NATIVE)
 @pytest.mark.parametrize("channels", [1, 15, 16, 17, 40])
 @pytest.mark.parametrize("has_residual", [False, True])
-@pytest.mark.parametrize("low", [0, 77])
-def test_native_requantisation_is_exact(isa: str, channels: int, has_residual: bool, low: int) -> None:
+@pytest.mark.parametrize(("low", "least_shift"), [(0, 1), (77, 1), (0, 32), (77, 32), (0, 31)])
+def test_native_requantisation_is_exact(
+    isa: str, channels: int, has_residual: bool, low: int, least_shift: int
+) -> None:
     rng = np.random.default_rng(channels)
-    multiplier, shift = fixed_point_numbers(channels, rng)
+    multiplier, shift = fixed_point_numbers(channels, least_shift, rng)
     sums = rng.integers(-(2**31), 2**31, (40, channels), dtype=np.int32)
     # Sums whose outputs lie among the bytes, and just between two of them.
     for pixel in range(20):

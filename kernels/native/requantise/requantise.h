@@ -8,7 +8,7 @@ namespace sparseplan {
 
 // By output channel, every array padded with zeros to whole vectors of 16.
 struct Requantisation {
-    const int32_t* bias;        // added to the sums first
+    const int32_t* bias;        // of the sums over stored inputs
     const int64_t* multiplier;  // below 2^31
     const int64_t* shift;       // 1 to 62
     int zero_point;             // of the output
