@@ -61,10 +61,11 @@ class TileLayout:
 
     Attributes
     ----------
+    is_run : bool
+        Whether the pixels of the whole batch are one image, of one pixel a row.
     images : int
-        Runs of positions; 1 where the pixels of the whole batch make one run.
     phases : Phases
-        Of one such image.
+        Of one image.
     copies_input : bool
         False where the caller's memory already is what the tiles read.
     group_room, position_bytes : int
@@ -73,6 +74,7 @@ class TileLayout:
         Tiles of 16 positions that meet a weight tile while it is in its register.
     """
 
+    is_run: bool
     images: int
     phases: Phases
     copies_input: bool
@@ -127,6 +129,7 @@ def tile_layout(problem: Problem) -> TileLayout:
     if not in_place and position_bytes % ALIAS_BYTES == 0:
         position_bytes += ROW_BYTES
     return TileLayout(
+        is_run=is_run,
         images=1 if is_run else problem.n,
         phases=phases,
         copies_input=not in_place,
@@ -285,25 +288,25 @@ def _choose_tiles(phases: Phases, position_bytes: int) -> int:
     Weight tiles come from level 2: all of them pass between two uses of one.
     """
     count = math.ceil(phases.positions / TILE_ROWS)
-    halo = (phases.rows - 1) * phases.pitch + phases.pitch - phases.positions if phases.pitch > 1 else 0
+    halo = phases.phase_positions - phases.positions
 
     def cycles(tiles: int) -> float:
-        touched = (tiles * TILE_ROWS + max(0, halo)) * position_bytes
+        touched = (tiles * TILE_ROWS + halo) * position_bytes
         load = L1_TILE_CYCLES if touched <= L1_BYTES else L2_TILE_CYCLES
-        return math.ceil(count / tiles) * (L2_TILE_CYCLES + max(load, PRODUCT_CYCLES) * min(tiles, count))
+        together = (*[tiles] * (count // tiles), count % tiles)
+        return sum(max(L2_TILE_CYCLES + load * some, PRODUCT_CYCLES * some) for some in together if some)
 
     return min(range(MAX_TILES, 0, -1), key=cycles)
 
 
 def _taps(problem: Problem, layout: TileLayout) -> list[int]:
-    return [0] if layout.images == 1 and layout.phases.pitch == 1 else tap_positions(problem, layout.phases)
+    return [0] if layout.is_run else tap_positions(problem, layout.phases)
 
 
 def _native_shape(problem: Problem, layout: TileLayout, *, relu: bool, fill: int) -> _native.TilesShape:
     phases = layout.phases
-    is_run = phases.pitch == 1 and not layout.copies_input
     sizes = (problem.h_in, problem.w_in, problem.h_out, problem.w_out)
-    h_in, w_in, h_out, w_out = (phases.rows, 1, phases.rows, 1) if is_run else sizes
+    h_in, w_in, h_out, w_out = (phases.rows, 1, phases.rows, 1) if layout.is_run else sizes
     return _native.TilesShape(
         images=layout.images,
         positions=phases.positions,
