@@ -1,6 +1,6 @@
 """The compiled module: flat sparse convolution, sparse linear, and the ceilings of the machine (see kernels/native)."""
 
-from typing import final
+from typing import final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,18 @@ def fill_scratch(value: float, threads: int) -> None: ...
 def peak_flop_per_s(unit: Unit, seconds: float, threads: int) -> float | None: ...
 def bandwidth_byte_per_s(bytes_per_thread: int, seconds: float, threads: int) -> float: ...
 def parallel_region_latency_s(threads: int) -> float: ...
+def requantise(
+    *,
+    isa: str,
+    sums: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    multiplier: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    zero_point: int,
+    low: int,
+    residual: NDArray[np.uint8] | None,
+    y: NDArray[np.uint8],
+) -> None: ...
 
 @final
 class FlatShape:
@@ -95,3 +107,66 @@ class ExpandSparse:
     def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
     @property
     def packed_bytes(self) -> int: ...
+
+@final
+class TilesShape:
+    def __init__(
+        self,
+        *,
+        images: int,
+        positions: int,
+        tiles: int,
+        c_in: int,
+        h_in: int,
+        w_in: int,
+        c_out: int,
+        h_out: int,
+        w_out: int,
+        stride_h: int,
+        stride_w: int,
+        pad_h: int,
+        pad_w: int,
+        groups: int,
+        group_room: int,
+        position_bytes: int,
+        rows: int,
+        pitch: int,
+        phase_positions: int,
+        copies_input: bool,
+        relu: bool,
+        fill: int,
+    ) -> None: ...
+
+@final
+class TileSparse:
+    @overload
+    def __init__(
+        self,
+        *,
+        isa: str,
+        shape: TilesShape,
+        phases_h: list[int],
+        phases_w: list[int],
+        weight: NDArray[np.float32],
+        taps: list[int],
+        bias: NDArray[np.float32] | None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        *,
+        isa: str,
+        shape: TilesShape,
+        phases_h: list[int],
+        phases_w: list[int],
+        weight: NDArray[np.int8],
+        taps: list[int],
+        bias: NDArray[np.int32],
+        multiplier: NDArray[np.int32],
+        shift: NDArray[np.int32],
+        zero_point: int,
+        low: int,
+    ) -> None: ...
+    def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
+    @property
+    def tiles(self) -> int: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from . import compact, conv2d_unstructured, dense, linear_expand, linear_unstructured, shape
+from . import compact, conv2d_unstructured, dense, linear_expand, linear_unstructured, shape, tile_sparse
 from .errors import InputError
 from .spec import KernelSpec
 
@@ -16,6 +16,7 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *conv2d_unstructured.KERNELS,
     *linear_unstructured.KERNELS,
     *linear_expand.KERNELS,
+    *tile_sparse.KERNELS,
 )
 
 

@@ -12,6 +12,9 @@ from .format import memory, seconds, significant, with_prefix
 _NAMES = {
     "flop_per_s:fma_f32": "float32 multiply-add",
     "flop_per_s:dot_bf16": "bfloat16 dot product",
+    "flop_per_s:dot_int8": "int8 dot product",
+    "flop_per_s:tile_bf16": "bfloat16 tile product",
+    "flop_per_s:tile_int8": "int8 tile product",
     "bandwidth_byte_per_s:l1": "L1",
     "bandwidth_byte_per_s:l2": "L2",
     "bandwidth_byte_per_s:l3": "L3",

@@ -120,8 +120,15 @@ def test_ceilings_are_plausible() -> None:
     fma = _native.peak_flop_per_s("fma_f32", 0.01, 1)
     assert fma is not None
     assert 1e8 < fma < 2e12
-    dot = _native.peak_flop_per_s("dot_bf16", 0.01, 1)
-    assert dot is None or 1e8 < dot < 1e13
+    for unit, isa in (
+        ("dot_bf16", "avx512bf16"),
+        ("dot_int8", "avx512vnni"),
+        ("tile_bf16", "amx"),
+        ("tile_int8", "amx"),
+    ):
+        rate = _native.peak_flop_per_s(unit, 0.01, 1)
+        assert (rate is not None) == (isa in _native.isa_list()), unit
+        assert rate is None or 1e8 < rate < 1e14, unit
     assert 1e8 < _native.bandwidth_byte_per_s(16 * 1024, 0.01, 1) < 1e13
     assert 1e8 < _native.bandwidth_byte_per_s(16 * 1024 * 1024, 0.01, 2) < 1e13
     assert 0.0 < _native.parallel_region_latency_s(2) < 1.0

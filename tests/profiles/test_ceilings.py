@@ -20,6 +20,9 @@ def test_names_units_and_threads() -> None:
     assert {c.name for c in found if c.threads == 2} == {
         "flop_per_s:fma_f32",
         "flop_per_s:dot_bf16",
+        "flop_per_s:dot_int8",
+        "flop_per_s:tile_bf16",
+        "flop_per_s:tile_int8",
         "bandwidth_byte_per_s:l1",
         "bandwidth_byte_per_s:l2",
         "bandwidth_byte_per_s:l3",

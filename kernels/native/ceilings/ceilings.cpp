@@ -49,6 +49,25 @@ const CeilingsTable& best_table() {
     return kCeilingsBaseline;
 }
 
+// Units that only some CPUs have.
+struct Probe {
+    const char* unit;
+    const char* isa;
+    double (*work)(int64_t rounds);
+};
+
+#ifdef SPARSEPLAN_X86
+constexpr Probe kProbes[] = {
+    {"dot_bf16", "avx512bf16", avx512bf16_dot_work},
+    {"dot_int8", "avx512vnni", avx512vnni_dot_work},
+    {"tile_bf16", "amx", amx_bf16_work},
+    {"tile_int8", "amx", amx_int8_work},
+};
+#else
+constexpr Probe kProbes[] = {
+    {"dot_bf16", "", nullptr}, {"dot_int8", "", nullptr}, {"tile_bf16", "", nullptr}, {"tile_int8", "", nullptr}};
+#endif
+
 }  // namespace
 
 std::optional<double> peak_flop_per_s(const std::string& unit, double seconds, int threads) {
@@ -56,13 +75,16 @@ std::optional<double> peak_flop_per_s(const std::string& unit, double seconds, i
     if (unit == "fma_f32") {
         return team_rate(seconds, threads, [] { return [] { return best_table().fma_work(kRounds); }; });
     }
-    if (unit != "dot_bf16") throw std::invalid_argument("unit must be 'fma_f32' or 'dot_bf16', got '" + unit + "'");
-#ifdef SPARSEPLAN_X86
-    if (cpu_has("avx512bf16")) {
-        return team_rate(seconds, threads, [] { return [] { return avx512bf16_dot_work(kRounds); }; });
+    std::string known = "'fma_f32'";
+    for (const Probe& probe : kProbes) {
+        if (unit != probe.unit) {
+            known += std::string(", '") + probe.unit + "'";
+            continue;
+        }
+        if (!cpu_has(probe.isa)) return std::nullopt;
+        return team_rate(seconds, threads, [&] { return [&] { return probe.work(kRounds); }; });
     }
-#endif
-    return std::nullopt;
+    throw std::invalid_argument("unit must be one of " + known + ", got '" + unit + "'");
 }
 
 double bandwidth_byte_per_s(int64_t bytes_per_thread, double seconds, int threads) {

@@ -17,5 +17,8 @@ extern const CeilingsTable kCeilingsAvx2;
 extern const CeilingsTable kCeilingsAvx512;
 
 double avx512bf16_dot_work(int64_t rounds);
+double avx512vnni_dot_work(int64_t rounds);
+double amx_bf16_work(int64_t rounds);
+double amx_int8_work(int64_t rounds);
 
 }  // namespace sparseplan
