@@ -2,7 +2,7 @@
 
 Channel c of the input owns m consecutive slots of a wide tensor; |x_c| lies in one of them, the others are zero. Bit j
 of the slot's number is set where channel c + j of the same pixel (counted round within its group of channels) is at
-most 0. The wide weight, ``W[K, m * C, R, S]``, has a column ``m * c + slot`` for each slot; padding contributes nothing.
+most 0. The wide weight, ``W[K, m * C, R, S]``, has a column ``m * c + slot`` for each slot; padding adds nothing.
 
 For m = 2 the slot is the sign, and the layer is W+ relu(x) + W- relu(-x) with W+ the even columns and W- the odd ones.
 A layer whose odd columns are zero is the layer W+ on relu(x), so SAS replaces a ReLU and can start from one.

@@ -10,7 +10,7 @@ from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.kernels.pattern import SasPart
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.reference import reference
-from sparseplan.kernels.sas import expand_slots, slot_numbers, wide_problem, widen_weight, why_slots_undefined
+from sparseplan.kernels.sas import expand_slots, slot_numbers, why_slots_undefined, wide_problem, widen_weight
 
 CONV = Problem(op="conv2d", n=2, c_in=6, c_out=4, h_in=5, w_in=4, kernel=(3, 3), padding=(1, 1), groups=2)
 
@@ -59,7 +59,7 @@ def test_problem_counts_the_wide_and_the_narrow_layer() -> None:
     assert problem.flop_useful == CONV.flop_dense_equiv
     assert wide_problem(problem).weight_shape == problem.weight_shape
     assert problem.as_dense() == CONV
-    with pytest.raises(InputError, match="0.75"):
+    with pytest.raises(InputError, match=r"0\.75"):
         Problem(op="linear", n=1, c_in=4, c_out=4, pattern="sas:1:4", sparsity=0.5)
 
 

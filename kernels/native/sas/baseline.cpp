@@ -1,0 +1,12 @@
+#include "parallel.h"
+#include "sas/table.h"
+#include "scratch.h"
+#include "simd/baseline.h"
+
+#include "sas/run.inc.h"
+
+namespace sparseplan {
+
+const SasTable kSasBaseline{"baseline", kLanes, kMaxTile, run_sas};
+
+}  // namespace sparseplan
