@@ -87,6 +87,13 @@ class SasSelect:
     def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
 
 @final
+class SasExpansion:
+    def __init__(
+        self, *, pixels: int, groups: int, channels: int, bits: int, value_bytes: int, keeps_signs: bool
+    ) -> None: ...
+    def run(self, x: int, x_bytes: int, wide: int, wide_bytes: int, threads: int) -> None: ...
+
+@final
 class SellSparse:
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from . import compact, conv2d_unstructured, dense, linear_unstructured, sas_select, shape
+from . import compact, conv2d_unstructured, dense, linear_unstructured, sas_select, sas_wide, shape
 from .errors import InputError
 from .spec import KernelSpec
 
@@ -16,6 +16,7 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *conv2d_unstructured.KERNELS,
     *linear_unstructured.KERNELS,
     *sas_select.KERNELS,
+    *sas_wide.KERNELS,
 )
 
 

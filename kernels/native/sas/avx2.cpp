@@ -4,9 +4,10 @@
 #include "simd/avx2.h"
 
 #include "sas/run.inc.h"
+#include "sas/expand.inc.h"
 
 namespace sparseplan {
 
-const SasTable kSasAvx2{"avx2", kLanes, kMaxTile, run_sas};
+const SasTable kSasAvx2{"avx2", kLanes, kMaxTile, run_sas, expand_sas};
 
 }  // namespace sparseplan

@@ -4,9 +4,10 @@
 #include "simd/avx512.h"
 
 #include "sas/run.inc.h"
+#include "sas/expand.inc.h"
 
 namespace sparseplan {
 
-const SasTable kSasAvx512{"avx512", kLanes, kMaxTile, run_sas};
+const SasTable kSasAvx512{"avx512", kLanes, kMaxTile, run_sas, expand_sas};
 
 }  // namespace sparseplan

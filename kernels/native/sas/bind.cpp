@@ -17,6 +17,24 @@ const SasTable& table(const std::string& isa) {
 #endif
 }
 
+const SasTable& best_table() {
+#ifdef SPARSEPLAN_X86
+    for (const SasTable* table : {&kSasAvx512, &kSasAvx2}) {
+        if (cpu_has(table->name)) return *table;
+    }
+#endif
+    return kSasBaseline;
+}
+
+// Addresses for the reason that Layer::run takes them.
+void expand(const SasExpansion& plan, uintptr_t x, size_t x_bytes, uintptr_t wide, size_t wide_bytes, int threads) {
+    const size_t narrow = product({plan.pixels, plan.groups, plan.channels, plan.value_bytes});
+    require(x_bytes == narrow && wide_bytes == narrow << plan.bits, "x or the wide tensor differs from the expansion");
+    require(threads >= 1, "threads must be at least 1");
+    nb::gil_scoped_release release;
+    best_table().expand(plan, reinterpret_cast<const void*>(x), reinterpret_cast<void*>(wide), threads);
+}
+
 int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
     return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
 }
@@ -71,6 +89,17 @@ void bind_sas(nb::module_& m) {
         }, nb::kw_only(), "isa"_a, "weight"_a, "bias"_a.none(), "relu"_a, "n"_a, "c_in"_a, "size"_a, "stride"_a,
            "padding"_a, "dilation"_a, "groups"_a, "bits"_a, "vectors"_a, "c_block"_a, "tile"_a, "images"_a)
         .def("run", &SasLayer::run, "x"_a, "x_bytes"_a, "residual"_a, "y"_a, "y_bytes"_a, "threads"_a);
+
+    nb::class_<SasExpansion>(m, "SasExpansion")
+        .def("__init__", [](SasExpansion* self, int64_t pixels, int64_t groups, int64_t channels, int64_t bits,
+                            int64_t value_bytes, bool keeps_signs) {
+            require(pixels >= 1 && groups >= 1 && channels >= 1, "sizes must be at least 1");
+            require(bits >= 1 && bits < 16, "bits must be in 1 .. 15");
+            require(value_bytes == 2 || value_bytes == 4, "values have 2 or 4 bytes");
+            require(!keeps_signs || bits == 1, "signs are kept beside one magnitude");
+            new (self) SasExpansion{pixels, groups, channels, bits, value_bytes, keeps_signs};
+        }, nb::kw_only(), "pixels"_a, "groups"_a, "channels"_a, "bits"_a, "value_bytes"_a, "keeps_signs"_a)
+        .def("run", &expand, "x"_a, "x_bytes"_a, "wide"_a, "wide_bytes"_a, "threads"_a);
 }
 
 }  // namespace sparseplan

@@ -31,4 +31,11 @@ struct SasPlan {
     const char* weights_end;
 };
 
+// A narrow tensor and its wide one, channels innermost.
+struct SasExpansion {
+    int64_t pixels, groups, channels;  // channels of a group
+    int64_t bits, value_bytes;
+    bool keeps_signs;  // [x, |x|] instead of [relu(x), relu(-x)]
+};
+
 }  // namespace sparseplan

@@ -8,25 +8,22 @@ namespace {
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// As integers floats compare with zero as they do themselves, and the compiler vectorises the loops.
-inline uint16_t where_not_positive(const float* x, int64_t c, int32_t value) {
-    int32_t bits;
-    std::memcpy(&bits, x + c, sizeof bits);
-    return static_cast<uint16_t>(bits <= 0 ? value : 0);
-}
+typedef int32_t SameBits __attribute__((may_alias));  // of a float
 
-// Where each channel of a pixel finds its row: the slot of kernels/sas.py times the bytes of a row, for one group.
-void find_slots(const float* __restrict__ x, int64_t channels, int64_t bits, int64_t row_bytes,
-                uint16_t* __restrict__ to) {
-    const int32_t unit = static_cast<int32_t>(row_bytes);
-    for (int64_t c = 0; c < channels; ++c) to[c] = where_not_positive(x, c, unit);
+// Where each channel of a pixel finds its row: the slot of kernels/sas.py times `unit`, for one group. Values are given
+// as integers of their size, which compare with zero as the numbers do: the compiler vectorises that.
+template <typename Int>
+void find_slots(const Int* __restrict__ x, int64_t channels, int64_t bits, int64_t unit, uint16_t* __restrict__ to) {
+    const uint16_t first = static_cast<uint16_t>(unit);
+    for (int64_t c = 0; c < channels; ++c) to[c] = x[c] <= 0 ? first : uint16_t{0};
     for (int64_t bit = 1; bit < bits; ++bit) {
+        const uint16_t value = static_cast<uint16_t>(unit << bit);
         const int64_t inside = channels - bit;
         for (int64_t c = 0; c < inside; ++c) {
-            to[c] = static_cast<uint16_t>(to[c] + where_not_positive(x, c + bit, unit << bit));
+            to[c] = static_cast<uint16_t>(to[c] + (x[c + bit] <= 0 ? value : uint16_t{0}));
         }
         for (int64_t c = inside > 0 ? inside : 0; c < channels; ++c) {
-            to[c] = static_cast<uint16_t>(to[c] + where_not_positive(x, (c + bit) % channels, unit << bit));
+            to[c] = static_cast<uint16_t>(to[c] + (x[(c + bit) % channels] <= 0 ? value : uint16_t{0}));
         }
     }
 }
@@ -126,10 +123,11 @@ void run_sas(const sparseplan::SasPlan& plan, const float* x, const float* resid
         for (int64_t image = 0; image < plan.n; image += plan.images) {
             Round round = round_at(plan, x, residual, y, image, threads);
             round.slots = slots;
+            const SameBits* values = reinterpret_cast<const SameBits*>(round.x);
             share_static(round.images * positions, [&](int64_t pixel) {
                 for (int64_t group = 0; group < plan.groups; ++group) {
                     const int64_t at = pixel * plan.c_in + group * channels;
-                    find_slots(round.x + at, channels, plan.bits, row_bytes, slots + at);
+                    find_slots(values + at, channels, plan.bits, row_bytes, slots + at);
                 }
             });
             share_dynamic(round.tiles * plan.groups * plan.k_blocks, 1,

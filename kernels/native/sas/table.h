@@ -9,9 +9,10 @@ namespace sparseplan {
 
 struct SasTable {
     const char* name;
-    int lanes;       // floats in a vector
+    int lanes;        // floats in a vector
     int max_vectors; // accumulators of the inner kernel
     void (*run)(const SasPlan& plan, const float* x, const float* residual, float* y, int threads);
+    void (*expand)(const SasExpansion& plan, const void* x, void* wide, int threads);
 };
 
 extern const SasTable kSasBaseline;

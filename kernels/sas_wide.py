@@ -1,0 +1,195 @@
+"""SAS layers as dense ones: the input is expanded to all its slots and a dense kernel multiplies the zeros too.
+
+Two expansions, both written in one pass: the wide tensor itself, and for 1:2 also [x, |x|], on which
+``W+ relu(x) + W- relu(-x) = A x + B |x|`` with A = (W+ - W-) / 2 and B = (W+ + W-) / 2 is dense as well. A dense layer
+does not mind the order of its channels, so the slots lie outermost and each is a run of consecutive channels.
+
+References
+----------
+Sekikawa and Yashima, SAS: Structured Activation Sparsification, ICLR 2024, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _native, dense
+from .errors import InputError, UnsupportedError
+from .pattern import SasPart, parse_pattern
+from .problem import DTYPE_BYTES, Problem
+from .reference import ERROR_LIMITS
+from .sas import expand_slots, why_slots_undefined, wide_problem
+from .spec import Cost, KernelSpec, Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedWide:
+    """A dense layer over all slots, and what feeds it.
+
+    Attributes
+    ----------
+    rectified, plain : Any
+        The weights packed with the layer's own ReLU and without one, for a residual must be added before it.
+    expansion : SasExpansion or None
+        None where torch itself expands.
+    """
+
+    problem: Problem
+    rectified: Any
+    plain: Any
+    relu: bool
+    expansion: _native.SasExpansion | None
+
+
+def slots_outermost(weight: Tensor, problem: Problem) -> Tensor:
+    """The wide weight [K, C * m, R, S] with its channels in the order [m, C]."""
+    m = parse_pattern(problem.pattern).slots
+    return weight.unflatten(1, (-1, m)).transpose(1, 2).flatten(1, 2)
+
+
+def signed_and_magnitude(weight: Tensor, problem: Problem) -> Tensor:
+    """The weight [K, 2 * C, R, S] of [x, |x|]: A, then B.
+
+    Raises
+    ------
+    UnsupportedError
+        If rounding A and B to the dtype of the problem changes W+ or W- by more than the dtype's error limit: the
+        smaller of two weights of very different size drowns in their sum.
+    """
+    positive, negative = weight.unflatten(1, (-1, 2)).unbind(2)
+    dtype = dense.TORCH_DTYPES[problem.dtype]
+    signed, magnitude = ((half / 2.0).to(dtype).float() for half in (positive - negative, positive + negative))
+    limit = ERROR_LIMITS[problem.dtype]
+    for name, exact, rounded in (
+        ("positive", positive, magnitude + signed),
+        ("negative", negative, magnitude - signed),
+    ):
+        error, norm = float((rounded - exact).norm()), float(exact.norm())
+        if error > limit * norm:
+            raise UnsupportedError(
+                f"A x + B |x| in {problem.dtype} changes the weights of {name} inputs by {error / norm:.2g}, the limit "
+                f"is {limit:g}; use a kernel on the wide tensor"
+            )
+    return torch.cat([signed, magnitude], dim=1)
+
+
+def pack_wide(
+    problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, *, inner: KernelSpec, keeps_signs: bool = False
+) -> PackedWide:
+    """Order the weight as the expansion orders the channels, and pack it for the dense kernel `inner`.
+
+    Raises
+    ------
+    InputError
+        If the weight has another shape than the problem.
+    """
+    weight = weight.detach()
+    if tuple(weight.shape) != problem.weight_shape:
+        raise InputError(f"weight is {list(weight.shape)}; the packed problem needs {list(problem.weight_shape)}")
+    expansion = None
+    if not inner.name.endswith("__torch"):
+        weight = (signed_and_magnitude if keeps_signs else slots_outermost)(weight, problem)
+        expansion = _native.SasExpansion(
+            pixels=problem.n * problem.h_in * problem.w_in,
+            groups=problem.groups,
+            channels=problem.c_in // problem.groups,
+            bits=parse_pattern(problem.pattern).slots.bit_length() - 1,
+            value_bytes=DTYPE_BYTES[problem.dtype],
+            keeps_signs=keeps_signs,
+        )
+    plain = inner.pack(wide_problem(problem), weight, bias, False)
+    return PackedWide(
+        problem=problem,
+        rectified=replace(plain, relu=relu),
+        plain=plain,
+        relu=relu,
+        expansion=expansion,
+    )
+
+
+def run_wide(packed: PackedWide, x: Tensor, residual: Tensor | None = None, *, inner: KernelSpec) -> Tensor:
+    """[N, C, H, W] to [N, K, H', W'], both channels_last, or [N, C] to [N, K].
+
+    Raises
+    ------
+    InputError
+        If `x` has another shape or dtype than the problem.
+    """
+    wide = _expand(packed, x)
+    if residual is None:
+        return inner.run(packed.rectified, wide)
+    y = inner.run(packed.plain, wide).add_(residual)
+    return y.relu_() if packed.relu else y
+
+
+def _expand(packed: PackedWide, x: Tensor) -> Tensor:
+    problem = packed.problem
+    dtype = dense.TORCH_DTYPES[problem.dtype]
+    if tuple(x.shape) != problem.input_shape or x.dtype != dtype or x.device.type != "cpu":
+        raise InputError(
+            f"input is {x.dtype} {list(x.shape)} on {x.device.type}; "
+            f"the packed problem needs {dtype} {list(problem.input_shape)} on cpu"
+        )
+    memory_format = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    m = parse_pattern(problem.pattern).slots
+    if packed.expansion is None:
+        return expand_slots(x, m, groups=problem.groups).contiguous(memory_format=memory_format)
+    x = x.contiguous(memory_format=memory_format)
+    wide = torch.empty((x.shape[0], m * x.shape[1], *x.shape[2:]), dtype=dtype, memory_format=memory_format)
+    packed.expansion.run(x.data_ptr(), x.nbytes, wide.data_ptr(), wide.nbytes, torch.get_num_threads())
+    return wide
+
+
+def wide_cost(problem: Problem, *, inner: KernelSpec) -> Cost:
+    """The dense layer over all slots, and the expansion, which reads the narrow tensor and writes the wide one."""
+    wide = wide_problem(problem)
+    cost = inner.cost(wide)
+    return replace(cost, bytes_moved=cost.bytes_moved + problem.input_bytes + wide.input_bytes)
+
+
+def why_wide_unsupported(problem: Problem, machine: Machine, *, inner: KernelSpec, only: str | None) -> str | None:
+    """Whatever keeps `inner` from running the wide layer, and patterns other than one `sas:1:m`."""
+    parts = parse_pattern(problem.pattern).parts
+    if len(parts) != 1 or not isinstance(parts[0], SasPart):
+        return f"needs a pattern sas:1:m alone, not {problem.pattern!r}"
+    if only is not None and parts[0].name != only:
+        return f"holds for {only} only, not {problem.pattern!r}"
+    return why_slots_undefined(parts[0]) or inner.why_unsupported(wide_problem(problem), machine)
+
+
+def _spec(inner: KernelSpec, *, keeps_signs: bool = False) -> KernelSpec:
+    form = "abs" if keeps_signs else "wide"
+    name = inner.name.replace("_dense_", "_sas_")
+    for dtype in ("_f32", "_bf16"):
+        name = name.replace(dtype, f"{dtype}_{form}")
+    return KernelSpec(
+        name=name.replace("_nchw", "") if inner.op == "linear" else name,
+        op=inner.op,
+        patterns=("sas",),
+        dtype=inner.dtype,
+        isa=inner.isa,
+        layout=inner.layout,
+        pack=partial(pack_wide, inner=inner, keeps_signs=keeps_signs),
+        run=partial(run_wide, inner=inner),
+        cost=partial(wide_cost, inner=inner),
+        why_unsupported=partial(why_wide_unsupported, inner=inner, only="sas:1:2" if keeps_signs else None),
+    )
+
+
+_DENSE = {kernel.name: kernel for kernel in dense.KERNELS}
+
+KERNELS: tuple[KernelSpec, ...] = (
+    _spec(_DENSE["conv2d_dense_f32_nhwc__onednn"]),
+    _spec(_DENSE["linear_dense_f32_nchw__onednn"]),
+    _spec(_DENSE["conv2d_dense_f32_nhwc__torch"]),
+    _spec(_DENSE["linear_dense_f32_nchw__torch"]),
+    _spec(_DENSE["conv2d_dense_bf16_nhwc__onednn"]),
+    _spec(_DENSE["linear_dense_bf16_nchw__onednn"]),
+    _spec(_DENSE["conv2d_dense_bf16_nhwc__onednn"], keeps_signs=True),
+    _spec(_DENSE["linear_dense_bf16_nchw__onednn"], keeps_signs=True),
+)
