@@ -83,14 +83,13 @@ class SasSelect:
         c_block: int,
         tile: int,
         images: int,
+        fetches_rows: bool,
     ) -> None: ...
     def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
 
 @final
 class SasExpansion:
-    def __init__(
-        self, *, pixels: int, groups: int, channels: int, bits: int, value_bytes: int, keeps_signs: bool
-    ) -> None: ...
+    def __init__(self, *, pixels: int, groups: int, channels: int, bits: int, value_bytes: int) -> None: ...
     def run(self, x: int, x_bytes: int, wide: int, wide_bytes: int, threads: int) -> None: ...
 
 @final

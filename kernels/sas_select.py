@@ -35,6 +35,10 @@ TILE_PIXELS = 224
 """Pixels that share one read of a block of weights from beyond level 1: past 100 the rest of the read is below 5 %."""
 ROUND_BYTES = 1 << 20
 """Slots prepared at a time."""
+FETCH_BELOW_FRAC = 0.9
+"""Share of the rows read below which fetching whole blocks ahead wastes more than it hides."""
+LEAST_SHARED = 4
+"""Vectors of a row below which more threads do not help."""
 PASS_VECTORS = 6.0
 """What the start of a pixel in a block costs beyond its sums, in vectors loaded: measured 20 to 25 cycles with them."""
 
@@ -53,6 +57,8 @@ class SasShape:
         Pixels in a tile.
     images : int
         Images whose slots are prepared at a time.
+    fetches_rows : bool
+        Whether rows are fetched one by one, not whole blocks ahead.
     streamed_vectors : float
         Vectors that the inner loop moves for each output pixel.
     """
@@ -61,6 +67,7 @@ class SasShape:
     c_block: int
     tile: int
     images: int
+    fetches_rows: bool
     streamed_vectors: float
 
 
@@ -78,25 +85,39 @@ def sas_shape(problem: Problem, isa: InstructionSet) -> SasShape:
     k_vectors = math.ceil(problem.c_out // problem.groups / isa.lanes)
     steps = problem.weight_count // problem.c_out // slots
     pixels = problem.n * problem.h_out * problem.w_out
-    widest = min(isa.max_tile, k_vectors, max(1, (SLOT_LIMIT - 1) // max(1, (slots - 1) * isa.lanes * FLOAT_BYTES)))
+    widest = min(isa.max_tile, k_vectors, max(1, (SLOT_LIMIT - 1) // ((slots - 1) * isa.lanes * FLOAT_BYTES)))
+    fetches_rows = rows_read_frac(problem) < FETCH_BELOW_FRAC
 
     def cut(vectors: int) -> tuple[float, int]:
         row_bytes = vectors * isa.lanes * FLOAT_BYTES * slots
-        c_block = max(1, min(steps, L1_BYTES // row_bytes))
+        c_block = max(1, min(steps, (L2_BYTES if fetches_rows else L1_BYTES) // row_bytes))
         passes = math.ceil(steps / c_block) * math.ceil(k_vectors / vectors)
         # A quarter of a load of values and of slots each a step, sums read and written once a pass.
         moved = k_vectors * steps + math.ceil(k_vectors / vectors) * steps / 2.0
         return problem.groups * (moved + passes * (2.0 * min(vectors, k_vectors) + PASS_VECTORS)), c_block
 
-    vectors = min(range(1, widest + 1), key=lambda count: cut(count)[0])
+    # Rows fetched one by one should be long, but leave a block of output channels to each thread.
+    shared = max(min(widest, LEAST_SHARED), math.ceil(k_vectors / problem.threads))
+    choices = range(1, widest + 1) if not fetches_rows else (_even_parts(k_vectors, min(widest, shared)),)
+    vectors = min(choices, key=lambda count: cut(count)[0])
     streamed, c_block = cut(vectors)
     return SasShape(
         vectors=vectors,
         c_block=c_block,
         tile=math.ceil(pixels / math.ceil(pixels / TILE_PIXELS)),
         images=max(1, ROUND_BYTES // (problem.c_in * problem.h_in * problem.w_in * SLOT_BYTES)),
+        fetches_rows=fetches_rows,
         streamed_vectors=streamed,
     )
+
+
+def rows_read_frac(problem: Problem) -> float:
+    """Share of the rows of weights that some pixel chooses, each of m alike."""
+    return 1.0 - problem.sparsity ** (problem.n * problem.h_out * problem.w_out)
+
+
+def _even_parts(count: int, most: int) -> int:
+    return math.ceil(count / math.ceil(count / most))
 
 
 def pack_sas(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, *, isa: InstructionSet) -> PackedSas:
@@ -121,6 +142,7 @@ def pack_sas(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, 
         c_block=shape.c_block,
         tile=shape.tile,
         images=shape.images,
+        fetches_rows=shape.fetches_rows,
     )
     return PackedSas(problem=problem, native=native)
 
@@ -179,15 +201,12 @@ def sas_cost(problem: Problem, *, isa: InstructionSet) -> Cost:
         unit="fma_f32",
         flop=2.0 * pixels * outputs * steps,
         bytes_streamed=shape.streamed_vectors * pixels * isa.lanes * FLOAT_BYTES,
-        bytes_moved=problem.input_bytes + problem.output_bytes + _weight_bytes(problem) + 2.0 * slot_bytes,
+        bytes_moved=problem.input_bytes
+        + problem.output_bytes
+        + problem.weight_bytes * rows_read_frac(problem)
+        + 2.0 * slot_bytes,
         tasks=math.ceil(pixels / shape.tile) * problem.groups * math.ceil(k_group / (shape.vectors * isa.lanes)),
     )
-
-
-def _weight_bytes(problem: Problem) -> float:
-    """Rows that are read at all: a row of m is chosen by no pixel with the probability (1 - 1/m) ** pixels."""
-    pixels = problem.n * problem.h_out * problem.w_out
-    return problem.weight_bytes * (1.0 - problem.sparsity**pixels)
 
 
 def why_select_unsupported(problem: Problem, machine: Machine, *, op: Op, isa: InstructionSet) -> str | None:

@@ -47,7 +47,7 @@ void bind_sas(nb::module_& m) {
                             std::optional<Array<const float, nb::ndim<1>>> bias, bool relu, int64_t n, int64_t c_in,
                             std::vector<int64_t> size, std::vector<int64_t> stride, std::vector<int64_t> padding,
                             std::vector<int64_t> dilation, int64_t groups, int64_t bits, int64_t vectors,
-                            int64_t c_block, int64_t tile, int64_t images) {
+                            int64_t c_block, int64_t tile, int64_t images, bool fetches_rows) {
             for (const auto* pair : {&size, &stride, &padding, &dilation}) {
                 require(pair->size() == 2, "size, stride, padding and dilation are two numbers each");
             }
@@ -81,24 +81,24 @@ void bind_sas(nb::module_& m) {
             shape.vectors = vectors;
             shape.tile = tile;
             shape.images = images;
+            shape.fetches_rows = fetches_rows;
             shape.relu = relu;
             new (self) SasLayer{SasSelect(table(isa), shape, weight.data(), kernel_h, kernel_w, dilation[0], dilation[1],
                                           c_block, bias ? bias->data() : nullptr),
                                 sizeof(float) * product({n, c_in, size[0], size[1]}),
                                 sizeof(float) * product({n, c_out, h_out, w_out})};
         }, nb::kw_only(), "isa"_a, "weight"_a, "bias"_a.none(), "relu"_a, "n"_a, "c_in"_a, "size"_a, "stride"_a,
-           "padding"_a, "dilation"_a, "groups"_a, "bits"_a, "vectors"_a, "c_block"_a, "tile"_a, "images"_a)
+           "padding"_a, "dilation"_a, "groups"_a, "bits"_a, "vectors"_a, "c_block"_a, "tile"_a, "images"_a, "fetches_rows"_a)
         .def("run", &SasLayer::run, "x"_a, "x_bytes"_a, "residual"_a, "y"_a, "y_bytes"_a, "threads"_a);
 
     nb::class_<SasExpansion>(m, "SasExpansion")
         .def("__init__", [](SasExpansion* self, int64_t pixels, int64_t groups, int64_t channels, int64_t bits,
-                            int64_t value_bytes, bool keeps_signs) {
+                            int64_t value_bytes) {
             require(pixels >= 1 && groups >= 1 && channels >= 1, "sizes must be at least 1");
             require(bits >= 1 && bits < 16, "bits must be in 1 .. 15");
             require(value_bytes == 2 || value_bytes == 4, "values have 2 or 4 bytes");
-            require(!keeps_signs || bits == 1, "signs are kept beside one magnitude");
-            new (self) SasExpansion{pixels, groups, channels, bits, value_bytes, keeps_signs};
-        }, nb::kw_only(), "pixels"_a, "groups"_a, "channels"_a, "bits"_a, "value_bytes"_a, "keeps_signs"_a)
+            new (self) SasExpansion{pixels, groups, channels, bits, value_bytes};
+        }, nb::kw_only(), "pixels"_a, "groups"_a, "channels"_a, "bits"_a, "value_bytes"_a)
         .def("run", &expand, "x"_a, "x_bytes"_a, "wide"_a, "wide_bytes"_a, "threads"_a);
 }
 

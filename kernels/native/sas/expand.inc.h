@@ -13,43 +13,38 @@ inline void split_signs(const Int* __restrict__ x, int64_t channels, Int* __rest
 }
 
 template <typename Int>
-inline void append_magnitudes(const Int* __restrict__ x, int64_t channels, Int* __restrict__ to) {
-    for (int64_t c = 0; c < channels; ++c) to[c] = x[c];
-    for (int64_t c = 0; c < channels; ++c) to[channels + c] = static_cast<Int>(x[c] & kMagnitude<Int>);
-}
-
-template <typename Int>
-inline void deal_slots(const Int* __restrict__ x, int64_t channels, int64_t bits, uint16_t* __restrict__ slots,
+inline void deal_slots(const Int* __restrict__ x, const uint16_t* __restrict__ slots, int64_t channels, int64_t bits,
                        Int* __restrict__ to) {
-    find_slots(x, channels, bits, 1, slots);
     for (int64_t slot = 0; slot < int64_t{1} << bits; ++slot, to += channels) {
         const uint16_t wanted = static_cast<uint16_t>(slot);
         for (int64_t c = 0; c < channels; ++c) to[c] = slots[c] == wanted ? static_cast<Int>(x[c] & kMagnitude<Int>) : Int{0};
     }
 }
 
+// Pixels of one chunk: `rows` rows of the channels of a group.
+template <typename Int>
+inline void expand_rows(const sparseplan::SasExpansion& plan, const Int* x, int64_t rows, uint16_t* slots, Int* wide) {
+    const int64_t channels = plan.channels;
+    if (plan.bits > 1) find_slots(x, rows, channels, plan.bits, 1, slots);
+    for (int64_t row = 0; row < rows; ++row, x += channels, slots += channels, wide += channels << plan.bits) {
+        if (plan.bits == 1) {
+            split_signs(x, channels, wide);
+        } else {
+            deal_slots(x, slots, channels, plan.bits, wide);
+        }
+    }
+}
+
 template <typename Int>
 void expand(const sparseplan::SasExpansion& plan, const Int* x, Int* wide, int threads) {
-    constexpr int64_t kChunk = 16;
-    const int64_t c_in = plan.groups * plan.channels, width = c_in << plan.bits;
-    const bool alone = threads == 1 || plan.pixels * width < 1 << 14;  // less than starting a team takes
+    const int64_t c_in = plan.groups * plan.channels;
+    const bool alone = threads == 1 || plan.pixels * c_in << plan.bits < 1 << 14;  // less than starting a team takes
     run_team(alone ? 1 : threads, [&] {
         uint16_t* slots = reinterpret_cast<uint16_t*>(
-            sparseplan::thread_scratch(sparseplan::Slot::work, (plan.channels + 1) / 2));
-        share_static((plan.pixels + kChunk - 1) / kChunk, [&](int64_t chunk) {
-            for (int64_t pixel = chunk * kChunk; pixel < smaller((chunk + 1) * kChunk, plan.pixels); ++pixel) {
-                for (int64_t group = 0; group < plan.groups; ++group) {
-                    const Int* from = x + pixel * c_in + group * plan.channels;
-                    Int* to = wide + pixel * width + (group * plan.channels << plan.bits);
-                    if (plan.keeps_signs) {
-                        append_magnitudes(from, plan.channels, to);
-                    } else if (plan.bits == 1) {
-                        split_signs(from, plan.channels, to);
-                    } else {
-                        deal_slots(from, plan.channels, plan.bits, slots, to);
-                    }
-                }
-            }
+            sparseplan::thread_scratch(sparseplan::Slot::work, (kSlotPixels * c_in + 1) / 2));
+        share_static((plan.pixels + kSlotPixels - 1) / kSlotPixels, [&](int64_t chunk) {
+            const int64_t pixel = chunk * kSlotPixels, pixels = smaller(kSlotPixels, plan.pixels - pixel);
+            expand_rows(plan, x + pixel * c_in, pixels * plan.groups, slots, wide + (pixel * c_in << plan.bits));
         });
     });
 }

@@ -41,6 +41,8 @@ struct Pass {
 // Independent chains of sums that cover the latency of a multiply-add where a pixel has few vectors.
 constexpr int chains(int vectors) { return vectors >= 4 ? 1 : vectors >= 2 ? 2 : 4; }
 
+constexpr int kFetchDistance = 8;  // channels: several thousand bytes, what memory sends in its latency
+
 template <int T>
 inline void add_row(Vec value, const char* row, Vec (&acc)[T]) {
     const float* weights = reinterpret_cast<const float*>(row);
@@ -48,12 +50,24 @@ inline void add_row(Vec value, const char* row, Vec (&acc)[T]) {
     for (int t = 0; t < T; ++t) acc[t] = multiply_add(value, load(weights + t * kLanes), acc[t]);
 }
 
+// To level 2, the rows that four channels will read.
+template <int T>
+inline void fetch_rows(const uint16_t* slots, const char* rows, int64_t row_block) {
+    for (int c = 0; c < 4; ++c, rows += row_block) {
+#pragma GCC unroll 32
+        for (int byte = 0; byte < T * kLanes * 4; byte += 64) __builtin_prefetch(rows + slots[c] + byte, 0, 2);
+    }
+}
+
 // Channels of one pixel under one kernel position; `rows` are those of the first channel, `row_block` bytes a channel.
 template <int T, int Chains>
 inline void add_run(const float* x, const uint16_t* slots, const char* rows, int64_t row_block, int64_t count,
-                    Vec (&acc)[Chains][T]) {
+                    bool fetches_rows, Vec (&acc)[Chains][T]) {
     const float* const end = x + count;
     for (; x + 4 <= end; x += 4, slots += 4) {
+        if (fetches_rows && x + 4 + kFetchDistance <= end) {
+            fetch_rows<T>(slots + kFetchDistance, rows + kFetchDistance * row_block, row_block);
+        }
         const Vec quad = load_quad(x);
         uint64_t four;
         std::memcpy(&four, slots, sizeof four);
@@ -109,7 +123,8 @@ void select_strip(const sparseplan::SasPlan& plan, const Pass& pass, const Strip
         }
         for (const char* const stop = ahead + pass.ahead_bytes; ahead < stop; ahead += 64) __builtin_prefetch(ahead, 0, 2);
         for (const Source* source = pass.sources; source != end; ++source) {
-            add_run(x + source->input, slots + source->input, source->rows, row_block, source->count, acc);
+            add_run(x + source->input, slots + source->input, source->rows, row_block, source->count,
+                    plan.fetches_rows, acc);
         }
 #pragma GCC unroll 4
         for (int j = 1; j < kChains; ++j) {

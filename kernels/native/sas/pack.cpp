@@ -4,15 +4,27 @@
 #include <new>
 #include <stdexcept>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace sparseplan {
 
 namespace {
 
-// On a 64-byte boundary, so that no vector straddles two cache lines.
+constexpr int64_t kHugePage = int64_t{1} << 21;
+
+// On a 64-byte boundary, so that no vector straddles two cache lines; large ones in huge pages, for the rows that a pixel
+// reads may each lie in another page.
 float* aligned_zeros(int64_t floats) {
-    const int64_t bytes = (floats * int64_t{sizeof(float)} + 63) / 64 * 64;
-    float* memory = static_cast<float*>(std::aligned_alloc(64, std::max<int64_t>(bytes, 64)));
+    int64_t bytes = floats * int64_t{sizeof(float)};
+    const int64_t alignment = bytes >= kHugePage ? kHugePage : 64;
+    bytes = std::max<int64_t>((bytes + alignment - 1) / alignment * alignment, alignment);
+    float* memory = static_cast<float*>(std::aligned_alloc(alignment, bytes));
     if (memory == nullptr) throw std::bad_alloc();
+#ifdef __linux__
+    if (alignment == kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
     std::fill(memory, memory + bytes / int64_t{sizeof(float)}, 0.0f);
     return memory;
 }

@@ -22,6 +22,7 @@ struct SasPlan {
     int64_t k_blocks;        // blocks of `vectors` output channels in a group
     int64_t k_block_bytes;   // weights of one of them
     int64_t c_blocks, most_runs;
+    bool fetches_rows;       // so few pixels that rows are fetched one by one, not whole blocks ahead
     bool relu;
     const int64_t* breaks;   // [..., w_out]: output columns where the set of kernel columns inside the image changes
     const int64_t* starts;   // [c_blocks + 1], into runs
@@ -35,7 +36,6 @@ struct SasPlan {
 struct SasExpansion {
     int64_t pixels, groups, channels;  // channels of a group
     int64_t bits, value_bytes;
-    bool keeps_signs;  // [x, |x|] instead of [relu(x), relu(-x)]
 };
 
 }  // namespace sparseplan

@@ -8,22 +8,28 @@ namespace {
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+constexpr int64_t kSlotPixels = 16;  // whose slots are found at a time
+
 typedef int32_t SameBits __attribute__((may_alias));  // of a float
 
-// Where each channel of a pixel finds its row: the slot of kernels/sas.py times `unit`, for one group. Values are given
-// as integers of their size, which compare with zero as the numbers do: the compiler vectorises that.
+// Where each channel finds its row: the slot of kernels/sas.py times `unit`, for `rows` rows of the channels of a group.
+// Values are given as integers of their size, which compare with zero as the numbers do, and all rows are handled as one
+// so that the compiler's vectors are full.
 template <typename Int>
-void find_slots(const Int* __restrict__ x, int64_t channels, int64_t bits, int64_t unit, uint16_t* __restrict__ to) {
-    const uint16_t first = static_cast<uint16_t>(unit);
-    for (int64_t c = 0; c < channels; ++c) to[c] = x[c] <= 0 ? first : uint16_t{0};
+void find_slots(const Int* __restrict__ x, int64_t rows, int64_t channels, int64_t bits, int64_t unit,
+                uint16_t* __restrict__ to) {
+    const int64_t total = rows * channels;
+    const auto mark = [&](int64_t i, uint16_t value) { return x[i] <= 0 ? value : uint16_t{0}; };
+    for (int64_t i = 0; i < total; ++i) to[i] = mark(i, static_cast<uint16_t>(unit));
     for (int64_t bit = 1; bit < bits; ++bit) {
         const uint16_t value = static_cast<uint16_t>(unit << bit);
-        const int64_t inside = channels - bit;
-        for (int64_t c = 0; c < inside; ++c) {
-            to[c] = static_cast<uint16_t>(to[c] + (x[c + bit] <= 0 ? value : uint16_t{0}));
-        }
-        for (int64_t c = inside > 0 ? inside : 0; c < channels; ++c) {
-            to[c] = static_cast<uint16_t>(to[c] + (x[(c + bit) % channels] <= 0 ? value : uint16_t{0}));
+        for (int64_t i = 0; i < total - bit; ++i) to[i] = static_cast<uint16_t>(to[i] + mark(i + bit, value));
+        // The last channels count round to the first ones of their row, not on to the next row.
+        for (int64_t row = 0; row < total; row += channels) {
+            for (int64_t c = channels > bit ? channels - bit : 0; c < channels; ++c) {
+                const uint16_t wrong = row + c < total - bit ? mark(row + c + bit, value) : uint16_t{0};
+                to[row + c] = static_cast<uint16_t>(to[row + c] - wrong + mark(row + (c + bit) % channels, value));
+            }
         }
     }
 }
@@ -108,13 +114,14 @@ void run_task(const sparseplan::SasPlan& plan, const Round& round, int64_t task)
         pass.closes = block == plan.c_blocks - 1;
         const int64_t block_bytes = plan.k_block_bytes / plan.c_blocks;
         pass.ahead = pass.weights + (block + 1) * block_bytes;
-        pass.ahead_bytes = smaller(block_bytes, plan.weights_end - pass.ahead) / count / 64 * 64;
+        pass.ahead_bytes =
+            plan.fetches_rows ? 0 : smaller(block_bytes, plan.weights_end - pass.ahead) / count / 64 * 64;
         kSelect.of[vectors](plan, pass);
     }
 }
 
 void run_sas(const sparseplan::SasPlan& plan, const float* x, const float* residual, float* y, int threads) {
-    const int64_t channels = plan.c_in / plan.groups, positions = plan.h_in * plan.w_in;
+    const int64_t positions = plan.h_in * plan.w_in;
     const int64_t row_bytes = plan.vectors * kLanes * int64_t{sizeof(float)};
     const int64_t slot_floats = (smaller(plan.images, plan.n) * positions * plan.c_in + 1) / 2;
     uint16_t* slots =
@@ -124,11 +131,10 @@ void run_sas(const sparseplan::SasPlan& plan, const float* x, const float* resid
             Round round = round_at(plan, x, residual, y, image, threads);
             round.slots = slots;
             const SameBits* values = reinterpret_cast<const SameBits*>(round.x);
-            share_static(round.images * positions, [&](int64_t pixel) {
-                for (int64_t group = 0; group < plan.groups; ++group) {
-                    const int64_t at = pixel * plan.c_in + group * channels;
-                    find_slots(values + at, channels, plan.bits, row_bytes, slots + at);
-                }
+            share_static((round.images * positions + kSlotPixels - 1) / kSlotPixels, [&](int64_t chunk) {
+                const int64_t pixel = chunk * kSlotPixels, at = pixel * plan.c_in;
+                const int64_t pixels = smaller(kSlotPixels, round.images * positions - pixel);
+                find_slots(values + at, pixels * plan.groups, plan.c_in / plan.groups, plan.bits, row_bytes, slots + at);
             });
             share_dynamic(round.tiles * plan.groups * plan.k_blocks, 1,
                           [&](int64_t task) { run_task(plan, round, task); });
