@@ -197,14 +197,12 @@ def sas_cost(problem: Problem, *, isa: InstructionSet) -> Cost:
     pixels = problem.n * problem.h_out * problem.w_out
     outputs = problem.groups * math.ceil(k_group / isa.lanes) * isa.lanes
     slot_bytes = problem.input_bytes / FLOAT_BYTES * SLOT_BYTES
+    weight_bytes = problem.weight_bytes * rows_read_frac(problem)
     return Cost(
         unit="fma_f32",
         flop=2.0 * pixels * outputs * steps,
         bytes_streamed=shape.streamed_vectors * pixels * isa.lanes * FLOAT_BYTES,
-        bytes_moved=problem.input_bytes
-        + problem.output_bytes
-        + problem.weight_bytes * rows_read_frac(problem)
-        + 2.0 * slot_bytes,
+        bytes_moved=problem.input_bytes + problem.output_bytes + weight_bytes + 2.0 * slot_bytes,
         tasks=math.ceil(pixels / shape.tile) * problem.groups * math.ceil(k_group / (shape.vectors * isa.lanes)),
     )
 

@@ -1,7 +1,7 @@
 """SAS layers as dense ones: the input is expanded to all its slots and a dense kernel multiplies the zeros too.
 
-A dense layer does not mind the order of its channels, so the slots lie outermost, each a run of consecutive channels, and
-the expansion is one pass of long writes. The other dense form of 1:2, ``A x + B |x|`` with A = (W+ - W-) / 2 and
+A dense layer does not mind the order of its channels, so the slots lie outermost, each a run of consecutive channels,
+and the expansion is one pass of long writes. The other dense form of 1:2, ``A x + B |x|`` with A = (W+ - W-) / 2 and
 B = (W+ + W-) / 2, has the same size and took the same time in bfloat16 (0.98 to 1.02 of this form over ResNet layers),
 but rounds A and B: where a sum cancels, its error passes the limit that kernels are held to.
 
@@ -89,31 +89,36 @@ def run_wide(packed: PackedWide, x: Tensor, residual: Tensor | None = None, *, i
     Raises
     ------
     InputError
-        If `x` has another shape or dtype than the problem.
+        If `x` or `residual` has another shape or dtype than the problem.
     """
     wide = _expand(packed, x)
     if residual is None:
         return inner.run(packed.rectified, wide)
+    _check("residual", residual, packed.problem.output_shape, packed.problem)
     y = inner.run(packed.plain, wide).add_(residual)
     return y.relu_() if packed.relu else y
 
 
 def _expand(packed: PackedWide, x: Tensor) -> Tensor:
     problem = packed.problem
-    dtype = dense.TORCH_DTYPES[problem.dtype]
-    if tuple(x.shape) != problem.input_shape or x.dtype != dtype or x.device.type != "cpu":
-        raise InputError(
-            f"input is {x.dtype} {list(x.shape)} on {x.device.type}; "
-            f"the packed problem needs {dtype} {list(problem.input_shape)} on cpu"
-        )
+    _check("input", x, problem.input_shape, problem)
     memory_format = torch.channels_last if x.dim() == 4 else torch.contiguous_format
     m = parse_pattern(problem.pattern).slots
     if packed.expansion is None:
         return expand_slots(x, m, groups=problem.groups).contiguous(memory_format=memory_format)
     x = x.contiguous(memory_format=memory_format)
-    wide = torch.empty((x.shape[0], m * x.shape[1], *x.shape[2:]), dtype=dtype, memory_format=memory_format)
+    wide = torch.empty((x.shape[0], m * x.shape[1], *x.shape[2:]), dtype=x.dtype, memory_format=memory_format)
     packed.expansion.run(x.data_ptr(), x.nbytes, wide.data_ptr(), wide.nbytes, torch.get_num_threads())
     return wide
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], problem: Problem) -> None:
+    dtype = dense.TORCH_DTYPES[problem.dtype]
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise InputError(
+            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
+            f"the packed problem needs {dtype} {list(shape)} on cpu"
+        )
 
 
 def wide_cost(problem: Problem, *, inner: KernelSpec) -> Cost:
