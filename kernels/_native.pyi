@@ -78,6 +78,36 @@ class FlatSparse:
     def nonzeros(self) -> int: ...
 
 @final
+class SasSelect:
+    def __init__(
+        self,
+        *,
+        isa: str,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32] | None,
+        relu: bool,
+        n: int,
+        c_in: int,
+        size: list[int],
+        stride: list[int],
+        padding: list[int],
+        dilation: list[int],
+        groups: int,
+        bits: int,
+        vectors: int,
+        c_block: int,
+        tile: int,
+        images: int,
+        fetches_rows: bool,
+    ) -> None: ...
+    def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
+
+@final
+class SasExpansion:
+    def __init__(self, *, pixels: int, groups: int, channels: int, bits: int, value_bytes: int) -> None: ...
+    def run(self, x: int, x_bytes: int, wide: int, wide_bytes: int, threads: int) -> None: ...
+
+@final
 class SellSparse:
     def __init__(
         self,

@@ -221,7 +221,7 @@ def why_torch_unsupported(problem: Problem, machine: Machine) -> str | None:
         return f"runs on the CPU only, the machine is {machine.device!r}"
     for part in parse_pattern(problem.pattern).parts:
         if isinstance(part, SasPart):
-            return f"pattern {part.name!r} sparsifies activations, which no kernel here packs"
+            return f"pattern {part.name!r} sparsifies activations, which a dense kernel takes as they are"
     return None
 
 

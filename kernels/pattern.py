@@ -67,13 +67,18 @@ class Pattern:
 
     @property
     def fixed_sparsity(self) -> float | None:
-        """Sparsity that the pattern itself dictates (dense, N:M), or None where it is free."""
-        return self.least_sparsity if all(isinstance(part, NmPart) for part in self.parts) else None
+        """Sparsity that the pattern itself dictates (dense, N:M, SAS), or None where it is free."""
+        return self.least_sparsity if all(isinstance(part, NmPart | SasPart) for part in self.parts) else None
 
     @property
     def least_sparsity(self) -> float:
-        """Sparsity that its N:M part alone brings; parts with a free sparsity can only add to it."""
-        return 1.0 - math.prod(part.n / part.m for part in self.parts if isinstance(part, NmPart))
+        """Sparsity that its N:M and SAS parts alone bring; parts with a free sparsity can only add to it."""
+        return 1.0 - math.prod(part.n / part.m for part in self.parts if isinstance(part, NmPart | SasPart))
+
+    @property
+    def slots(self) -> int:
+        """Weights a kernel position has for each input channel: m under SAS, else 1."""
+        return math.prod(part.m for part in self.parts if isinstance(part, SasPart))
 
     def __str__(self) -> str:
         return self.text
@@ -97,14 +102,17 @@ def parse_pattern(text: str) -> Pattern:
     Raises
     ------
     InputError
-        If the text is not a pattern, or names a part twice or two N:M parts (the second could not zero anything).
+        If the text is not a pattern, names a part twice, or two N:M or two SAS parts (the second could do nothing).
     """
     if text == "dense":
         return Pattern(text=text, parts=())
     words = text.split("+")
     parts = tuple(_parse_part(word, text) for word in words)
-    if len(set(words)) < len(words) or sum(isinstance(part, NmPart) for part in parts) > 1:
-        raise InputError(f"sparsity pattern {text!r} repeats a part; name each part once, and at most one n:m")
+    repeats = any(sum(isinstance(part, kind) for part in parts) > 1 for kind in (NmPart, SasPart))
+    if len(set(words)) < len(words) or repeats:
+        raise InputError(
+            f"sparsity pattern {text!r} repeats a part; name each part once, and at most one n:m and one sas:n:m"
+        )
     return Pattern(text=text, parts=parts)
 
 

@@ -23,7 +23,9 @@ class Problem:
     """One convolution or matrix product, with the sparsity of its weights.
 
     A linear layer is a 1x1 convolution over an image of 1x1. `sparsity` is the share of weights that are zero; for
-    N:M patterns it must equal 1 - n/m, and combined with other parts it is at least that. `weights` names a file with
+    N:M patterns it must equal 1 - n/m, and combined with other parts it is at least that. Under a SAS pattern `c_in` is
+    the width of the narrow pre-activation, the weight has m times as many channels (see `sas`), and `sparsity` is the
+    share of products that are zero, 1 - n/m. `weights` names a file with
     the real weights (`.mtx` of [c_out, c_in/groups*R*S], or `.npy`), or is None for random ones.
 
     Raises
@@ -78,8 +80,8 @@ class Problem:
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
-        """[K, C, R, S] with C the input channels per group."""
-        return self.c_out, self.c_in // self.groups, *self.kernel
+        """[K, C, R, S] with C the input channels per group, times m under a SAS pattern."""
+        return self.c_out, self.c_in // self.groups * parse_pattern(self.pattern).slots, *self.kernel
 
     @property
     def h_out(self) -> int:
@@ -105,12 +107,12 @@ class Problem:
 
     @property
     def flop_dense_equiv(self) -> float:
-        """Work of the dense layer; one multiply-add is 2 flop."""
+        """Work of the dense layer, under a SAS pattern the wide one; one multiply-add is 2 flop."""
         return 2.0 * self.n * self.h_out * self.w_out * self.weight_count
 
     @property
     def flop_useful(self) -> float:
-        """Work on weights that are not zero."""
+        """Work on weights and activations that are not zero."""
         return self.flop_dense_equiv * (1.0 - self.sparsity)
 
     @property
@@ -127,7 +129,7 @@ class Problem:
         return float(self.weight_count * DTYPE_BYTES[self.dtype])
 
     def with_sparsity(self, pattern: str, sparsity: float) -> Problem:
-        """The same layer under another pattern; N:M patterns dictate their sparsity."""
+        """The same layer under another pattern; N:M and SAS patterns dictate their sparsity."""
         least, fixed = parse_pattern(pattern).least_sparsity, parse_pattern(pattern).fixed_sparsity
         return replace(self, pattern=pattern, sparsity=max(sparsity, least) if fixed is None else fixed, weights=None)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .problem import Dtype, Problem
+from .sas import expand_for
 
 ERROR_LIMITS: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 4e-3, "int8": 0.0}
 """Largest difference of an output from the reference, over the largest absolute reference, for up to 1024 products a
@@ -19,12 +20,12 @@ def reference(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool,
 
     y[n, k, i, j] = bias[k] + sum over (c, r, s) of
     weight[k, c, r, s] * x[n, group(k) + c, i * stride + r * dilation - padding, j * stride + s * dilation - padding],
-    with x = 0 outside the image, then ReLU if asked for.
+    with x = 0 outside the image, then ReLU if asked for. Under a SAS pattern x is the wide tensor of `expand_slots`.
 
     Parameters
     ----------
     weight : Tensor
-        [K, C, R, S], C the input channels per group.
+        `problem.weight_shape`: [K, C, R, S], C the input channels per group.
     bias : Tensor or None
         [K].
     x : Tensor
@@ -36,9 +37,9 @@ def reference(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool,
         float64, `problem.output_shape`.
     """
     n, groups = problem.n, problem.groups
-    k_group, c_group = problem.c_out // groups, problem.c_in // groups
+    k_group, c_group = problem.c_out // groups, problem.weight_shape[1]
     pad_h, pad_w = problem.padding
-    image = x.double().reshape(n, groups, c_group, problem.h_in, problem.w_in)
+    image = expand_for(problem, x).double().reshape(n, groups, c_group, problem.h_in, problem.w_in)
     padded = image.new_zeros(n, groups, c_group, problem.h_in + 2 * pad_h, problem.w_in + 2 * pad_w)
     padded[..., pad_h : pad_h + problem.h_in, pad_w : pad_w + problem.w_in] = image
     filters = weight.double().reshape(groups, k_group, c_group, *problem.kernel)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from . import compact, conv2d_unstructured, dense, linear_expand, linear_unstructured, shape, tile_sparse
+from . import (
+    compact,
+    conv2d_unstructured,
+    dense,
+    linear_expand,
+    linear_unstructured,
+    sas_select,
+    sas_wide,
+    shape,
+    tile_sparse,
+)
 from .errors import InputError
 from .spec import KernelSpec
 
@@ -17,6 +27,8 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *linear_unstructured.KERNELS,
     *linear_expand.KERNELS,
     *tile_sparse.KERNELS,
+    *sas_select.KERNELS,
+    *sas_wide.KERNELS,
 )
 
 

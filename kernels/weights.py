@@ -14,9 +14,9 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from .errors import InputError, UnsupportedError
+from .errors import InputError
 from .groups import magnitude_mask
-from .pattern import SasPart, parse_pattern
+from .pattern import parse_pattern
 from .problem import Problem
 
 _FORMATS = (".mtx", ".mtx.gz", ".npy")
@@ -36,26 +36,23 @@ def make_weight(problem: Problem, generator: torch.Generator, *, folder: Path | 
     -------
     Tensor
         float32, [K, C, R, S]: from the file that the problem names, or normal random numbers (variance 2 / fan-in)
-        of which the pattern's mask zeroes the weakest groups.
+        of which the pattern's mask zeroes the weakest groups; a SAS pattern zeroes none.
 
     Raises
     ------
     InputError
         If the file is missing, not a matrix of the problem's size, or holds NaN or infinity.
     UnsupportedError
-        If the pattern sparsifies activations (SAS).
+        If a SAS pattern is combined with others: no mask of a wide weight is defined.
     """
-    pattern = parse_pattern(problem.pattern)
-    for part in pattern.parts:
-        if isinstance(part, SasPart):
-            raise UnsupportedError(
-                f"pattern {part.name!r} sparsifies activations and needs a trained wide layer; use a weight pattern"
-            )
     if problem.weights is not None:
         path = Path(problem.weights)
         return read_weight(path if folder is None else folder / path, problem)
-    fan_in = math.prod(problem.weight_shape[1:])
+    pattern = parse_pattern(problem.pattern)
+    fan_in = math.prod(problem.weight_shape[1:]) // pattern.slots
     weight = torch.randn(problem.weight_shape, generator=generator) * math.sqrt(2.0 / fan_in)
+    if pattern.kinds == ("sas",):
+        return weight
     return weight * magnitude_mask(weight, pattern, problem.sparsity)
 
 

@@ -10,6 +10,7 @@ NB_MODULE(_native, m) {
     sparseplan::bind_expand(m);
     sparseplan::bind_flat(m);
     sparseplan::bind_requantise(m);
+    sparseplan::bind_sas(m);
     sparseplan::bind_sell(m);
     sparseplan::bind_tiles(m);
 }

@@ -82,7 +82,7 @@ def test_run_folder_is_not_overwritten(run: Path, user_file: Path, capsys: pytes
 def test_measure_then_predict_the_same_problems(profile_path: Path, tmp_path: Path) -> None:
     problems = tmp_path / "problems.jsonl"
     conv = {"op": "conv2d", "n": 16, "c_in": 64, "h_in": 8, "w_in": 8, "c_out": 96, "kernel": [3, 3], "padding": [1, 1]}
-    lines = [conv | {"pattern": "unstructured", "sparsity": 0.9}, conv | {"pattern": "sas:1:2", "sparsity": 0.5}]
+    lines = [conv | {"pattern": "unstructured", "sparsity": 0.9}, conv | {"pattern": "sas:2:4", "sparsity": 0.5}]
     problems.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(["measure", str(problems), "--out", str(tmp_path / "m.jsonl"), "--kernel", "all"]) == 0
     measured = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]

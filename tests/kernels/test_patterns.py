@@ -41,7 +41,10 @@ def test_sas_leaves_weights_free() -> None:
     pattern = parse_pattern("sas:1:2")
     assert pattern.parts == (SasPart(name="sas:1:2", n=1, m=2),)
     assert pattern.kinds == ("sas",)
-    assert pattern.least_sparsity == 0.0
+    assert pattern.fixed_sparsity == pattern.least_sparsity == 0.5
+    assert pattern.slots == 2
+    assert parse_pattern("filter+sas:1:4").slots == 4
+    assert parse_pattern("filter+2:4").slots == 1
 
 
 def test_sum_keeps_order_and_is_free_where_one_part_is() -> None:

@@ -52,7 +52,7 @@ UNITS_OF_DTYPE = {
     "bfloat16": ("dot_bf16", "tile_bf16"),
     "int8": ("dot_int8", "tile_int8"),
 }
-EXAMPLE_OF_KIND = {"block": "block:4x2", "n:m": "2:4"}
+EXAMPLES_OF_KIND = {"block": ("block:4x2",), "n:m": ("2:4",), "sas": ("sas:1:2", "sas:1:4")}
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +86,11 @@ def _cases() -> Iterator[object]:
         yield pytest.param(kernel, replace(shapes["tail"], threads=3), id=f"{kernel.name}-tail-threads")
 
 
+def _patterns(kernel: KernelSpec) -> list[str]:
+    """Examples of what a kernel can skip."""
+    return [pattern for kind in kernel.patterns for pattern in EXAMPLES_OF_KIND.get(kind, (kind,))]
+
+
 def _under(problem: Problem, kernel: KernelSpec, pattern: str) -> Problem:
     sized = problem.with_sparsity(pattern, 0.0 if pattern == "dense" else 0.6)
     return replace(sized, dtype=kernel.dtype)
@@ -97,8 +102,10 @@ def _weights(problem: Problem, generator: torch.Generator) -> dict[str, Tensor]:
     dense[dense == 0] = 1.0
     single = torch.zeros_like(dense)
     single[-1, -1, -1, -1] = 1.5
+    pattern = parse_pattern(problem.pattern)
+    masked = dense if pattern.slots > 1 else dense * magnitude_mask(dense, pattern, problem.sparsity)
     return {
-        "pattern": dense * magnitude_mask(dense, parse_pattern(problem.pattern), problem.sparsity),
+        "pattern": masked,
         "scattered": dense * (torch.rand(problem.weight_shape, generator=generator) < 0.2),
         "all_dense": dense,
         "all_zero": torch.zeros_like(dense),
@@ -113,8 +120,9 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
     generator = torch.Generator().manual_seed(1)
     dtype = TORCH_DTYPES[kernel.dtype]
     reasons = []
-    for kind in kernel.patterns:
-        sized = _under(problem, kernel, EXAMPLE_OF_KIND.get(kind, kind))
+    patterns = _patterns(kernel)
+    for pattern in patterns:
+        sized = _under(problem, kernel, pattern)
         if kernel.why_unsupported(sized, machine):
             # Kernels that interleave images want more of them.
             sized = replace(sized, n=19)
@@ -129,7 +137,7 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
                 with torch.inference_mode():
                     packed = inputs.pack(kernel)
                     y, again = kernel.run(packed, x), kernel.run(packed, x)
-                where = f"{kind}, weight {name}, relu {inputs.relu}"
+                where = f"{pattern}, weight {name}, relu {inputs.relu}"
                 assert y.shape == sized.output_shape, where
                 assert y.dtype == dtype, where
                 if kernel.op == "conv2d":
@@ -138,7 +146,7 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
                 assert torch.equal(y, again), f"{where}: the second run differs"
                 assert torch.equal(inputs.weight, before[0]), f"{where}: the weight was changed"
                 assert torch.equal(x, before[1]), f"{where}: the input was changed"
-    if len(reasons) == len(kernel.patterns):
+    if len(reasons) == len(patterns):
         pytest.skip(reasons[0])
 
 
@@ -146,15 +154,15 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
 def test_cost_counts_work(kernel: KernelSpec) -> None:
     """At least the useful work and the compulsory bytes, and no more flop where the pattern is sparser."""
     problem = CONVOLUTIONS["full_blocks"] if kernel.op == "conv2d" else LINEARS["full_blocks"]
-    for kind in kernel.patterns:
-        sized = _under(problem, kernel, EXAMPLE_OF_KIND.get(kind, kind))
+    for pattern in _patterns(kernel):
+        sized = _under(problem, kernel, pattern)
         cost = kernel.cost(sized)
         assert sized.flop_useful * 0.9 <= cost.flop
         assert cost.bytes_streamed > 0
         assert cost.bytes_moved >= sized.input_bytes + sized.output_bytes
         assert cost.tasks >= 1
         assert cost.unit in UNITS_OF_DTYPE[kernel.dtype]
-        if kind not in ("dense", "n:m"):
+        if parse_pattern(sized.pattern).fixed_sparsity is None:
             sparser = kernel.cost(sized.with_sparsity(sized.pattern, 0.9))
             assert sparser.flop <= cost.flop
 
@@ -165,13 +173,12 @@ def test_every_kernel_has_a_problem_it_runs(kernel: KernelSpec) -> None:
     here = detect_machine()
     machine = Machine(isa=(*here.isa, kernel.isa, "avx512"), torch_ops=here.torch_ops)
     shapes = CONVOLUTIONS if kernel.op == "conv2d" else LINEARS
-    kinds = [EXAMPLE_OF_KIND.get(kind, kind) for kind in kernel.patterns]
     if kernel.name.endswith("onednn") and not machine.torch_ops:
         pytest.skip("this torch has no oneDNN")
     assert any(
-        kernel.why_unsupported(_under(problem, kernel, kind), machine) is None
+        kernel.why_unsupported(_under(problem, kernel, pattern), machine) is None
         for problem in shapes.values()
-        for kind in kinds
+        for pattern in _patterns(kernel)
     )
 
 

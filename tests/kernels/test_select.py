@@ -69,7 +69,7 @@ def test_an_instruction_set_that_is_missing_rules_out_its_kernels() -> None:
 
 def test_no_kernel_says_why() -> None:
     for problem, machine, word in (
-        (CONV.with_sparsity("sas:1:2", 0.5), MACHINE, "activations"),
+        (CONV.with_sparsity("sas:2:4", 0.5), MACHINE, "activations"),
         (CONV, replace(MACHINE, device="cuda"), "CPU only"),
     ):
         choice = select(problem, machine, REGISTRY)

@@ -37,9 +37,15 @@ def test_random_weights_carry_the_pattern(pattern: str) -> None:
     assert with_actual_sparsity(problem, weight) == problem
 
 
-def test_sparse_activations_are_unsupported() -> None:
+def test_sparse_activations_have_dense_wide_weights() -> None:
+    problem = CONV.with_sparsity("sas:1:4", 0.0)
+    weight = _make(problem)
+    assert weight.shape == problem.weight_shape == (6, 16, 3, 3)
+    assert actual_sparsity(weight) == 0.0
+    # One of four slots is taken: the variance is that of the narrow layer.
+    assert weight.std().item() == pytest.approx((2.0 / 36) ** 0.5, rel=0.1)
     with pytest.raises(UnsupportedError, match="sas:1:2"):
-        _make(CONV.with_sparsity("sas:1:2", 0.5))
+        _make(CONV.with_sparsity("filter+sas:1:2", 0.75))
 
 
 @pytest.mark.parametrize("name", ["w.mtx", "w.mtx.gz", "w.npy", "four_axes.npy", "array.mtx"])

@@ -77,7 +77,7 @@ def test_a_name_gives_that_kernel_or_the_reason() -> None:
 
 
 def test_a_problem_that_cannot_be_run_yields_its_reason() -> None:
-    (record,) = _measure(CONV.with_sparsity("sas:1:2", 0.5))
+    (record,) = _measure(CONV.with_sparsity("sas:2:4", 0.5))
     assert record.kernel is None
     assert record.time_s is None
     assert "activations" in str(record.reason)
@@ -116,7 +116,7 @@ def test_a_wrong_kernel_is_not_timed() -> None:
 
 
 def test_records_survive_the_file(tmp_path: Path) -> None:
-    records = _measure(CONV, CONV.with_sparsity("sas:1:2", 0.5))
+    records = _measure(CONV, CONV.with_sparsity("sas:2:4", 0.5))
     write_records(tmp_path / "m.jsonl", records)
     assert read_records(tmp_path / "m.jsonl", MeasureRecord, kind="measurement") == tuple(records)
 

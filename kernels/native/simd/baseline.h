@@ -24,6 +24,12 @@ inline Vec load(const float* from) {
     std::memcpy(&v, from, sizeof v);
     return v;
 }
+// Four floats, and one of them in every lane.
+inline Vec load_quad(const float* from) { return load(from); }
+template <int Lane>
+inline Vec of_quad(Vec quad) {
+    return broadcast(quad[Lane]);
+}
 inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
 // A NaN stays one, as in torch.

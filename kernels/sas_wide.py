@@ -1,0 +1,165 @@
+"""SAS layers as dense ones: the input is expanded to all its slots and a dense kernel multiplies the zeros too.
+
+A dense layer does not mind the order of its channels, so the slots lie outermost, each a run of consecutive channels,
+and the expansion is one pass of long writes. The other dense form of 1:2, ``A x + B |x|`` with A = (W+ - W-) / 2 and
+B = (W+ + W-) / 2, has the same size and took the same time in bfloat16 (0.98 to 1.02 of this form over ResNet layers),
+but rounds A and B: where a sum cancels, its error passes the limit that kernels are held to.
+
+References
+----------
+Sekikawa and Yashima, SAS: Structured Activation Sparsification, ICLR 2024, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _native, dense
+from .errors import InputError
+from .pattern import SasPart, parse_pattern
+from .problem import DTYPE_BYTES, Problem
+from .sas import expand_slots, why_slots_undefined, wide_problem
+from .spec import Cost, KernelSpec, Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedWide:
+    """A dense layer over all slots, and what feeds it.
+
+    Attributes
+    ----------
+    rectified, plain : Any
+        The weights packed with the layer's own ReLU and without one, for a residual must be added before it.
+    expansion : SasExpansion or None
+        None where torch itself expands.
+    """
+
+    problem: Problem
+    rectified: Any
+    plain: Any
+    relu: bool
+    expansion: _native.SasExpansion | None
+
+
+def slots_outermost(weight: Tensor, problem: Problem) -> Tensor:
+    """The wide weight [K, C * m, R, S] with its channels in the order [m, C]."""
+    m = parse_pattern(problem.pattern).slots
+    return weight.unflatten(1, (-1, m)).transpose(1, 2).flatten(1, 2)
+
+
+def pack_wide(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, *, inner: KernelSpec) -> PackedWide:
+    """Order the weight as the expansion orders the channels, and pack it for the dense kernel `inner`.
+
+    Raises
+    ------
+    InputError
+        If the weight has another shape than the problem.
+    """
+    weight = weight.detach()
+    if tuple(weight.shape) != problem.weight_shape:
+        raise InputError(f"weight is {list(weight.shape)}; the packed problem needs {list(problem.weight_shape)}")
+    expansion = None
+    if not inner.name.endswith("__torch"):
+        weight = slots_outermost(weight, problem)
+        expansion = _native.SasExpansion(
+            pixels=problem.n * problem.h_in * problem.w_in,
+            groups=problem.groups,
+            channels=problem.c_in // problem.groups,
+            bits=parse_pattern(problem.pattern).slots.bit_length() - 1,
+            value_bytes=DTYPE_BYTES[problem.dtype],
+        )
+    plain = inner.pack(wide_problem(problem), weight, bias, False)
+    return PackedWide(
+        problem=problem,
+        rectified=replace(plain, relu=relu),
+        plain=plain,
+        relu=relu,
+        expansion=expansion,
+    )
+
+
+def run_wide(packed: PackedWide, x: Tensor, residual: Tensor | None = None, *, inner: KernelSpec) -> Tensor:
+    """[N, C, H, W] to [N, K, H', W'], both channels_last, or [N, C] to [N, K].
+
+    Raises
+    ------
+    InputError
+        If `x` or `residual` has another shape or dtype than the problem.
+    """
+    wide = _expand(packed, x)
+    if residual is None:
+        return inner.run(packed.rectified, wide)
+    _check("residual", residual, packed.problem.output_shape, packed.problem)
+    y = inner.run(packed.plain, wide).add_(residual)
+    return y.relu_() if packed.relu else y
+
+
+def _expand(packed: PackedWide, x: Tensor) -> Tensor:
+    problem = packed.problem
+    _check("input", x, problem.input_shape, problem)
+    memory_format = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    m = parse_pattern(problem.pattern).slots
+    if packed.expansion is None:
+        return expand_slots(x, m, groups=problem.groups).contiguous(memory_format=memory_format)
+    x = x.contiguous(memory_format=memory_format)
+    wide = torch.empty((x.shape[0], m * x.shape[1], *x.shape[2:]), dtype=x.dtype, memory_format=memory_format)
+    packed.expansion.run(x.data_ptr(), x.nbytes, wide.data_ptr(), wide.nbytes, torch.get_num_threads())
+    return wide
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], problem: Problem) -> None:
+    dtype = dense.TORCH_DTYPES[problem.dtype]
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise InputError(
+            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
+            f"the packed problem needs {dtype} {list(shape)} on cpu"
+        )
+
+
+def wide_cost(problem: Problem, *, inner: KernelSpec) -> Cost:
+    """The dense layer over all slots, and the expansion, which reads the narrow tensor and writes the wide one."""
+    wide = wide_problem(problem)
+    cost = inner.cost(wide)
+    return replace(cost, bytes_moved=cost.bytes_moved + problem.input_bytes + wide.input_bytes)
+
+
+def why_wide_unsupported(problem: Problem, machine: Machine, *, inner: KernelSpec) -> str | None:
+    """Whatever keeps `inner` from running the wide layer, and patterns other than one `sas:1:m`."""
+    parts = parse_pattern(problem.pattern).parts
+    if len(parts) != 1 or not isinstance(parts[0], SasPart):
+        return f"needs a pattern sas:1:m alone, not {problem.pattern!r}"
+    return why_slots_undefined(parts[0]) or inner.why_unsupported(wide_problem(problem), machine)
+
+
+def _spec(inner: KernelSpec) -> KernelSpec:
+    dtype = dense.SHORT_DTYPES[inner.dtype]
+    layout = "_nhwc" if inner.op == "conv2d" else ""
+    return KernelSpec(
+        name=f"{inner.op}_sas_{dtype}_wide{layout}__{inner.name.split('__')[1]}",
+        op=inner.op,
+        patterns=("sas",),
+        dtype=inner.dtype,
+        isa=inner.isa,
+        layout=inner.layout,
+        pack=partial(pack_wide, inner=inner),
+        run=partial(run_wide, inner=inner),
+        cost=partial(wide_cost, inner=inner),
+        why_unsupported=partial(why_wide_unsupported, inner=inner),
+    )
+
+
+_DENSE = {kernel.name: kernel for kernel in dense.KERNELS}
+
+KERNELS: tuple[KernelSpec, ...] = (
+    _spec(_DENSE["conv2d_dense_f32_nhwc__onednn"]),
+    _spec(_DENSE["linear_dense_f32_nchw__onednn"]),
+    _spec(_DENSE["conv2d_dense_f32_nhwc__torch"]),
+    _spec(_DENSE["linear_dense_f32_nchw__torch"]),
+    _spec(_DENSE["conv2d_dense_bf16_nhwc__onednn"]),
+    _spec(_DENSE["linear_dense_bf16_nchw__onednn"]),
+)
