@@ -46,7 +46,7 @@ inline void axpy(const sparseplan::Entry* entry, const Window& window, int64_t r
 
 // A sum waits about 4 cycles for the last addition to it, and a core makes up to two a cycle: small tiles deal their
 // non-zeros out to several sums.
-constexpr int chains_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : vectors >= 2 ? 4 : 8; }
+constexpr int chains_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : 4; }
 
 // The non-zeros of small tiles pass fast enough to come late from memory; the hardware prefetches within pages only.
 constexpr int kPrefetchBytes = 2048;
