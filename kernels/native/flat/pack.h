@@ -7,6 +7,7 @@
 
 #include "flat/plan.h"
 #include "flat/table.h"
+#include "packed_vector.h"
 
 namespace sparseplan {
 
@@ -33,7 +34,7 @@ class FlatSparse {
     std::vector<int64_t> phases_h_, phases_w_;
     std::vector<float> bias_;
     std::vector<int64_t> starts_;
-    std::vector<Entry> entries_;
+    PackedVector<Entry> entries_;
 };
 
 }  // namespace sparseplan

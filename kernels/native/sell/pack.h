@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sell/plan.h"
+#include "packed_vector.h"
 #include "sell/table.h"
 
 namespace sparseplan {
@@ -28,8 +29,9 @@ class SellSparse {
     const SellTable& isa_;
     SellPlan plan_{};
     std::vector<int64_t> starts_, rows_;
-    std::vector<float> values_, bias_;
-    std::vector<uint16_t> columns_;
+    PackedVector<float> values_;
+    std::vector<float> bias_;
+    PackedVector<uint16_t> columns_;
 };
 
 }  // namespace sparseplan
