@@ -6,10 +6,10 @@
 
 namespace {
 
-// The pixels of a group that are written: row of the sums, and pixel of the image.
+// The pixels of a group that are written, in bytes: their row of the sums, and their place in the image.
 struct Targets {
-    int32_t row[kMaxTiles * kTileRows], pixel[kMaxTiles * kTileRows];
-    int count;
+    int64_t sums[kMaxTiles * kTileRows], pixel[kMaxTiles * kTileRows];
+    int64_t count;
 };
 
 // One image of the output; residual is null or an image like it.
@@ -26,26 +26,26 @@ struct Bf16 {
     static void write(const sparseplan::TilesPlan& plan, const sparseplan::Strip& strip, const char* sums,
                       const Targets& targets, const Output& output) {
         const __mmask32 present = static_cast<__mmask32>((uint64_t{1} << strip.channels) - 1);
-        const float* low_sums = reinterpret_cast<const float*>(sums);
-        const float* high_sums = low_sums + kMaxTiles * kTileBytes / 4;
+        const char* high_sums = sums + kMaxTiles * kTileBytes;
         const float* bias = plan.bias + strip.block * 16;
         const __m512 low_bias = _mm512_loadu_ps(bias);
         const __m512 high_bias = strip.channels > 16 ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
         const __m512 least = _mm512_set1_ps(plan.relu ? 0.0f : -__builtin_inff());
-        const int64_t pixel_bytes = 2 * plan.c_out, channel_bytes = 2 * strip.channel;
-        for (int i = 0; i < targets.count; ++i) {
-            const int64_t at = targets.pixel[i] * pixel_bytes + channel_bytes;
-            __m512 low = _mm512_add_ps(_mm512_load_ps(low_sums + targets.row[i] * 16), low_bias);
-            __m512 high = _mm512_add_ps(_mm512_load_ps(high_sums + targets.row[i] * 16), high_bias);
-            if (output.residual != nullptr) {
-                const __m512i other = _mm512_maskz_loadu_epi16(present, output.residual + at);
+        char* const y = output.y + 2 * strip.channel;
+        const char* const residual = output.residual == nullptr ? nullptr : output.residual + 2 * strip.channel;
+        for (int64_t i = 0, count = targets.count; i < count; ++i) {
+            const int64_t at = targets.pixel[i];
+            __m512 low = _mm512_add_ps(_mm512_load_ps(sums + targets.sums[i]), low_bias);
+            __m512 high = _mm512_add_ps(_mm512_load_ps(high_sums + targets.sums[i]), high_bias);
+            if (residual != nullptr) {
+                const __m512i other = _mm512_maskz_loadu_epi16(present, residual + at);
                 low = _mm512_add_ps(low, widened(_mm512_castsi512_si256(other)));
                 high = _mm512_add_ps(high, widened(_mm512_extracti64x4_epi64(other, 1)));
             }
             // A NaN stays one, as in torch.
             low = _mm512_max_ps(least, low);
             high = _mm512_max_ps(least, high);
-            _mm512_mask_storeu_epi16(output.y + at, present, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+            _mm512_mask_storeu_epi16(y + at, present, (__m512i)_mm512_cvtne2ps_pbh(high, low));
         }
     }
 
@@ -63,12 +63,14 @@ struct Int8 {
                       const Targets& targets, const Output& output) {
         const __mmask16 present = static_cast<__mmask16>((1u << strip.channels) - 1u);
         const RequantisedChannels channels = requantised_channels(plan.requantisation, int64_t{strip.block} * 16);
-        for (int i = 0; i < targets.count; ++i) {
-            const int64_t at = targets.pixel[i] * plan.c_out + strip.channel;
-            const __m128i other = output.residual == nullptr ? channels.zero_point
-                                                             : _mm_maskz_loadu_epi8(present, output.residual + at);
-            const __m512i row = _mm512_load_si512(sums + targets.row[i] * kTileRowBytes);
-            _mm_mask_storeu_epi8(output.y + at, present, requantise(channels, row, other));
+        char* const y = output.y + strip.channel;
+        const char* const residual = output.residual == nullptr ? nullptr : output.residual + strip.channel;
+        for (int64_t i = 0, count = targets.count; i < count; ++i) {
+            const int64_t at = targets.pixel[i];
+            const __m128i other =
+                residual == nullptr ? channels.zero_point : _mm_maskz_loadu_epi8(present, residual + at);
+            const __m512i row = _mm512_load_si512(sums + targets.sums[i]);
+            _mm_mask_storeu_epi8(y + at, present, requantise(channels, row, other));
         }
     }
 };

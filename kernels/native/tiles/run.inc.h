@@ -44,9 +44,10 @@ void compute_group(const sparseplan::TilesPlan& plan, const char* in, const Outp
         pixels.start[tiles] = in + (first - repeated) * plan.position_bytes;
         const int64_t last = smaller(first + kTileRows, plan.positions);
         for (int64_t position = first; position < last; ++position) {
-            const int32_t pixel = plan.pixels == nullptr ? static_cast<int32_t>(position) : plan.pixels[position];
-            targets.row[targets.count] = static_cast<int32_t>(tiles * kTileRows + position - first + repeated);
-            targets.pixel[targets.count] = pixel;
+            const int64_t pixel = plan.pixels == nullptr ? position : plan.pixels[position];
+            const int64_t row = tiles * kTileRows + position - first + repeated;
+            targets.sums[targets.count] = row * kTileRowBytes;
+            targets.pixel[targets.count] = pixel * plan.c_out * plan.value_bytes;
             targets.count += pixel >= 0;
         }
     }
