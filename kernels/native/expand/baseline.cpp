@@ -6,7 +6,6 @@
 
 #include "expand/block.inc.h"
 #include "expand/deal.inc.h"
-#include "expand/expand.inc.h"
 #include "expand/run.inc.h"
 #include "expand/select.inc.h"
 
@@ -14,6 +13,6 @@ namespace sparseplan {
 
 const ExpandTable kExpandBaseline{
     "baseline", kLanes, sizeof(Value),
-    {run_expand<Expand>, run_expand<Select<2>>, run_expand<Select<4>>, run_expand<Select<8>>, nullptr}};
+    {nullptr, run_expand<Select<2>>, run_expand<Select<4>>, run_expand<Select<8>>, nullptr}};
 
 }  // namespace sparseplan

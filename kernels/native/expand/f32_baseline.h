@@ -1,59 +1,58 @@
-// Plain code over 8 floats, for any processor.
+// Vectors of 8 floats, two of the compiler's own each, for any processor.
 #pragma once
 
 #include "expand/f32.h"
 
 namespace {
 
-constexpr int kLanes = 8;
+typedef float Quad __attribute__((vector_size(16)));
+typedef int32_t QuadBits __attribute__((vector_size(16)));
+
 struct Vec {
-    float lane[kLanes];
+    Quad low, high;
 };
 using Sums = Vec;
-using Choice = uint8_t;
+struct Choice {
+    QuadBits low, high;  // all ones or all zeros in a lane
+};
+constexpr int kLanes = 8;
 
 inline Vec load(const Value* from) {
     Vec v;
-    __builtin_memcpy(v.lane, from, sizeof v.lane);
+    __builtin_memcpy(&v.low, from, sizeof v.low);
+    __builtin_memcpy(&v.high, from + 4, sizeof v.high);
     return v;
 }
 inline Sums no_sums() { return Sums{}; }
-inline Sums dot(Sums sums, const Vec& weight, const Vec& x) {
-    for (int i = 0; i < kLanes; ++i) sums.lane[i] += weight.lane[i] * x.lane[i];
-    return sums;
+inline Sums dot(Sums sums, Vec weight, Vec x) {
+    return {sums.low + weight.low * x.low, sums.high + weight.high * x.high};
+}
+
+inline Quad where(QuadBits mask, Quad set, Quad unset) {
+    return reinterpret_cast<Quad>((mask & reinterpret_cast<QuadBits>(set)) |
+                                  (~mask & reinterpret_cast<QuadBits>(unset)));
 }
 // x where the weight is not zero, else zero: what a skipped weight makes of an infinity or a NaN.
-inline Vec guarded(const Vec& weight, Vec x) {
-    for (int i = 0; i < kLanes; ++i) x.lane[i] = weight.lane[i] != 0.0f ? x.lane[i] : 0.0f;
-    return x;
+inline Vec guarded(Vec weight, Vec x) {
+    const Quad zero{};
+    return {where(weight.low != zero, x.low, zero), where(weight.high != zero, x.high, zero)};
 }
 
 inline void sum_rows(const Sums* rows, float* sums) {
     for (int row = 0; row < 4; ++row) {
-        const float* lane = rows[row].lane;
-        sums[row] = ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+        const Quad four = rows[row].low + rows[row].high;
+        sums[row] = (four[0] + four[1]) + (four[2] + four[3]);
     }
 }
 
-// The next values of the stream where a bit is set, zeros elsewhere.
-inline Vec expand(const Value*& values, const uint8_t* bits) {
-    Vec v;
-    const unsigned stored = *bits;
-    int next = 0;
-    for (int i = 0; i < kLanes; ++i) {
-        const int set = stored >> i & 1;
-        v.lane[i] = set ? values[next] : 0.0f;
-        next += set;
-    }
-    values += next;
-    return v;
+inline Choice load_bits(const uint8_t* from) {
+    const QuadBits low = {1, 2, 4, 8}, high = {16, 32, 64, 128};
+    const int32_t bits = *from;
+    const QuadBits all = {bits, bits, bits, bits};
+    return {(all & low) == low, (all & high) == high};
 }
-
-inline Choice load_bits(const uint8_t* from) { return *from; }
-inline Vec pick(Choice bits, const Vec& unset, const Vec& set) {
-    Vec v;
-    for (int i = 0; i < kLanes; ++i) v.lane[i] = bits & 1 << i ? set.lane[i] : unset.lane[i];
-    return v;
+inline Vec pick(Choice bits, Vec unset, Vec set) {
+    return {where(bits.low, set.low, unset.low), where(bits.high, set.high, unset.high)};
 }
 
 }  // namespace

@@ -40,14 +40,19 @@ class Packer {
     Packer(ExpandFormat format, const ExpandTable& isa, int64_t c_in)
         : lanes_(isa.lanes), value_bytes_(isa.value_bytes), group_(group_of(format)), format_(format), c_in_(c_in) {}
 
-    // Appends rows; those that are null hold nothing.
-    void block(const std::vector<const uint32_t*>& rows) {
+    // What comes next begins here: a block, or the end of the last one.
+    void mark() {
         ExpandBlock start;
         start.bits = size(bits);
         start.places = size(places);
         start.windows = size(windows);
         start.values = size(values) / value_bytes_;
         starts.push_back(start);
+    }
+
+    // Appends the rows of a block; those that are null hold nothing.
+    void append(const std::vector<const uint32_t*>& rows) {
+        mark();
         if (format_ == ExpandFormat::expand) expand(rows);
         else if (format_ == ExpandFormat::look_up) look_up(rows);
         else select(rows);
@@ -166,13 +171,14 @@ ExpandSparse::ExpandSparse(const ExpandTable& isa, ExpandFormat format, int64_t 
     const std::vector<uint32_t> encoded = encode(weight, c_out * c_in, isa.value_bytes);
     const int64_t row_count = rows_of(format, n), blocks = ceil_div(c_out, row_count);
     Packer packer(format, isa, c_in);
-    for (int64_t block = 0; block <= blocks; ++block) {
+    for (int64_t block = 0; block < blocks; ++block) {
         std::vector<const uint32_t*> rows(row_count, nullptr);
         for (int64_t r = 0; r < std::min(row_count, c_out - block * row_count); ++r) {
             rows[r] = encoded.data() + (block * row_count + r) * c_in;
         }
-        packer.block(rows);
+        packer.append(rows);
     }
+    packer.mark();
     starts_ = std::move(packer.starts);
     windows_ = std::move(packer.windows);
     bits_ = Pages(packer.bits);
