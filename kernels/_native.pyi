@@ -97,7 +97,6 @@ class SasSelect:
         vectors: int,
         c_block: int,
         tile: int,
-        images: int,
         fetches_rows: bool,
     ) -> None: ...
     def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...

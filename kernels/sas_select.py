@@ -33,8 +33,6 @@ SLOT_LIMIT = 2**16
 """Slots are stored as 16-bit offsets in bytes."""
 TILE_PIXELS = 224
 """Pixels that share one read of a block of weights from beyond level 1: past 100 the rest of the read is below 5 %."""
-ROUND_BYTES = 1 << 20
-"""Slots prepared at a time."""
 FETCH_BELOW_FRAC = 0.9
 """Share of the rows read below which fetching whole blocks ahead wastes more than it hides."""
 LEAST_SHARED = 4
@@ -55,8 +53,6 @@ class SasShape:
         Pairs of kernel position and input channel in a block of weights.
     tile : int
         Pixels in a tile.
-    images : int
-        Images whose slots are prepared at a time.
     fetches_rows : bool
         Whether rows are fetched one by one, not whole blocks ahead.
     streamed_vectors : float
@@ -66,7 +62,6 @@ class SasShape:
     vectors: int
     c_block: int
     tile: int
-    images: int
     fetches_rows: bool
     streamed_vectors: float
 
@@ -105,7 +100,6 @@ def sas_shape(problem: Problem, isa: InstructionSet) -> SasShape:
         vectors=vectors,
         c_block=c_block,
         tile=math.ceil(pixels / math.ceil(pixels / TILE_PIXELS)),
-        images=max(1, ROUND_BYTES // (problem.c_in * problem.h_in * problem.w_in * SLOT_BYTES)),
         fetches_rows=fetches_rows,
         streamed_vectors=streamed,
     )
@@ -141,7 +135,6 @@ def pack_sas(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, 
         vectors=shape.vectors,
         c_block=shape.c_block,
         tile=shape.tile,
-        images=shape.images,
         fetches_rows=shape.fetches_rows,
     )
     return PackedSas(problem=problem, native=native)

@@ -47,12 +47,12 @@ void bind_sas(nb::module_& m) {
                             std::optional<Array<const float, nb::ndim<1>>> bias, bool relu, int64_t n, int64_t c_in,
                             std::vector<int64_t> size, std::vector<int64_t> stride, std::vector<int64_t> padding,
                             std::vector<int64_t> dilation, int64_t groups, int64_t bits, int64_t vectors,
-                            int64_t c_block, int64_t tile, int64_t images, bool fetches_rows) {
+                            int64_t c_block, int64_t tile, bool fetches_rows) {
             for (const auto* pair : {&size, &stride, &padding, &dilation}) {
                 require(pair->size() == 2, "size, stride, padding and dilation are two numbers each");
             }
             for (int64_t value : {n, c_in, size[0], size[1], stride[0], stride[1], dilation[0], dilation[1], groups,
-                                  bits, vectors, c_block, tile, images}) {
+                                  bits, vectors, c_block, tile}) {
                 require(value >= 1, "sizes must be at least 1");
             }
             require(bits < 16 && padding[0] >= 0 && padding[1] >= 0, "too many slots, or negative padding");
@@ -80,7 +80,6 @@ void bind_sas(nb::module_& m) {
             shape.bits = bits;
             shape.vectors = vectors;
             shape.tile = tile;
-            shape.images = images;
             shape.fetches_rows = fetches_rows;
             shape.relu = relu;
             new (self) SasLayer{SasSelect(table(isa), shape, weight.data(), kernel_h, kernel_w, dilation[0], dilation[1],
@@ -88,7 +87,7 @@ void bind_sas(nb::module_& m) {
                                 sizeof(float) * product({n, c_in, size[0], size[1]}),
                                 sizeof(float) * product({n, c_out, h_out, w_out})};
         }, nb::kw_only(), "isa"_a, "weight"_a, "bias"_a.none(), "relu"_a, "n"_a, "c_in"_a, "size"_a, "stride"_a,
-           "padding"_a, "dilation"_a, "groups"_a, "bits"_a, "vectors"_a, "c_block"_a, "tile"_a, "images"_a, "fetches_rows"_a)
+           "padding"_a, "dilation"_a, "groups"_a, "bits"_a, "vectors"_a, "c_block"_a, "tile"_a, "fetches_rows"_a)
         .def("run", &SasLayer::run, "x"_a, "x_bytes"_a, "residual"_a, "y"_a, "y_bytes"_a, "threads"_a);
 
     nb::class_<SasExpansion>(m, "SasExpansion")

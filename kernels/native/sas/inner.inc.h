@@ -21,7 +21,9 @@ struct Source {
 // A tile of pixels under one block of output channels and one block of input.
 struct Pass {
     const float* x;
-    const uint16_t* slots;  // as x: bytes from a channel's first row of weights
+    const uint16_t* slots;  // of x from float slots_begin on: bytes from a channel's first row of weights
+    int64_t slots_begin;
+    int64_t channel;        // first one of the group
     const char* weights;
     const sparseplan::SasRun* begin;
     const sparseplan::SasRun* end;
@@ -109,8 +111,8 @@ void select_strip(const sparseplan::SasPlan& plan, const Pass& pass, const Strip
     const int64_t step = plan.stride_w * plan.c_in, start_step = pass.opens ? 0 : pitch;
     float* sums = pass.sums + strip.first * pitch;
     const float* start = pass.opens ? pass.bias : sums;
-    const float* x = pass.x + strip.input;
-    const uint16_t* slots = pass.slots + strip.input;
+    const float* x = pass.x + strip.input + pass.channel;
+    const uint16_t* slots = pass.slots + (strip.input + pass.channel - pass.slots_begin);
     const char* ahead = pass.ahead + strip.first * pass.ahead_bytes;
     for (int64_t i = 0; i < strip.count; ++i, x += step, slots += step, start += start_step, sums += pitch) {
         Vec acc[kChains][T];

@@ -55,6 +55,9 @@ SasSelect::SasSelect(const SasTable& isa, const SasPlan& shape, const float* wei
         throw std::invalid_argument("vectors: too many for the registers or for 16-bit offsets");
     }
     plan_.k_blocks = (k_group + pitch - 1) / pitch;
+    plan_.k_tasks = shape.groups * plan_.k_blocks;
+    plan_.reach_h = (kernel_h - 1) * dilation_h;
+    plan_.reach_w = (kernel_w - 1) * dilation_w;
     const int64_t row_block = slots * pitch, k_block_floats = taps * channels * row_block;
     plan_.k_block_bytes = k_block_floats * int64_t{sizeof(float)};
 
@@ -76,8 +79,8 @@ SasSelect::SasSelect(const SasTable& isa, const SasPlan& shape, const float* wei
     starts_.push_back(static_cast<int64_t>(runs_.size()));
     breaks_ = column_breaks(shape, kernel_w, dilation_w);
 
-    bias_.assign(shape.groups * plan_.k_blocks * pitch, 0.0f);
-    weights_.reset(aligned_zeros(shape.groups * plan_.k_blocks * k_block_floats));
+    bias_.assign(plan_.k_tasks * pitch, 0.0f);
+    weights_.reset(aligned_zeros(plan_.k_tasks * k_block_floats));
     for (int64_t k = 0; k < shape.c_out; ++k) {
         const int64_t block = k / k_group * plan_.k_blocks + k % k_group / pitch, lane = k % k_group % pitch;
         if (bias != nullptr) bias_[block * pitch + lane] = bias[k];
@@ -96,7 +99,7 @@ SasSelect::SasSelect(const SasTable& isa, const SasPlan& shape, const float* wei
     plan_.runs = runs_.data();
     plan_.bias = bias_.data();
     plan_.weights = reinterpret_cast<const char*>(weights_.get());
-    plan_.weights_end = plan_.weights + shape.groups * plan_.k_blocks * plan_.k_block_bytes;
+    plan_.weights_end = plan_.weights + plan_.k_tasks * plan_.k_block_bytes;
 }
 
 }  // namespace sparseplan

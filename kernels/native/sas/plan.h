@@ -18,8 +18,10 @@ struct SasPlan {
     int64_t stride_h, stride_w, pad_h, pad_w;
     int64_t groups, bits;
     int64_t vectors;         // of output channels that a row has room for: the row pitch
-    int64_t tile, images;    // pixels a task, images whose slots are kept at a time
+    int64_t reach_h, reach_w;  // from the first kernel position to the last
+    int64_t tile;            // pixels a task
     int64_t k_blocks;        // blocks of `vectors` output channels in a group
+    int64_t k_tasks;         // and in all groups
     int64_t k_block_bytes;   // weights of one of them
     int64_t c_blocks, most_runs;
     bool fetches_rows;       // so few pixels that rows are fetched one by one, not whole blocks ahead

@@ -34,26 +34,21 @@ void find_slots(const Int* __restrict__ x, int64_t rows, int64_t channels, int64
     }
 }
 
-// Some images, and how their output pixels are cut into tasks.
-struct Round {
-    const float* x;
-    const float* residual;
-    float* y;
-    const uint16_t* slots;
-    int64_t images, tile, tiles;
+// How the output is cut into tasks: tiles of pixels, and parts of the blocks of output channels where tiles are few.
+struct Tasks {
+    int64_t pixels, tile, tiles, parts;
 };
 
-inline Round round_at(const sparseplan::SasPlan& plan, const float* x, const float* residual, float* y, int64_t image,
-                      int threads) {
-    const int64_t images = smaller(plan.images, plan.n - image), pixels = images * plan.h_out * plan.w_out;
-    // Tiles smaller than planned keep all threads busy where there are few pixels and output channels.
-    const int64_t wanted = threads == 1 ? 1 : (4 * threads + plan.groups * plan.k_blocks - 1) / (plan.groups * plan.k_blocks);
+Tasks tasks_of(const sparseplan::SasPlan& plan, int threads) {
     constexpr int64_t kLeastTile = 16;
-    const int64_t by_size = (pixels + plan.tile - 1) / plan.tile, most = (pixels + kLeastTile - 1) / kLeastTile;
-    const int64_t tiles = by_size > smaller(wanted, most) ? by_size : smaller(wanted, most);
-    const int64_t tile = (pixels + tiles - 1) / tiles, out = image * plan.h_out * plan.w_out * plan.c_out;
-    return {x + image * plan.h_in * plan.w_in * plan.c_in, residual == nullptr ? nullptr : residual + out, y + out,
-            nullptr, images, tile, (pixels + tile - 1) / tile};
+    const int64_t pixels = plan.n * plan.h_out * plan.w_out, wanted = threads == 1 ? 1 : 4 * threads;
+    int64_t tiles = (pixels + plan.tile - 1) / plan.tile;
+    if (tiles * plan.k_tasks < wanted) {
+        tiles = smaller((wanted + plan.k_tasks - 1) / plan.k_tasks, (pixels + kLeastTile - 1) / kLeastTile);
+    }
+    const int64_t tile = (pixels + tiles - 1) / tiles;
+    tiles = (pixels + tile - 1) / tile;
+    return {pixels, tile, tiles, smaller((wanted + tiles - 1) / tiles, plan.k_tasks)};
 }
 
 // The strips of `count` output pixels from `first` on; returns their end.
@@ -78,34 +73,43 @@ Strip* list_strips(const sparseplan::SasPlan& plan, int64_t first, int64_t count
     return to;
 }
 
+// Input pixels of all images, numbered through.
+struct Span {
+    int64_t begin, end;
+};
+
+// From the first input pixel that the output pixels [first, last] read to the last one.
+Span input_of(const sparseplan::SasPlan& plan, int64_t first, int64_t last) {
+    const int64_t image = plan.h_out * plan.w_out;
+    const auto inside = [&](int64_t column) { return smaller(column > 0 ? column : 0, plan.w_in); };
+    const int64_t top = first % image / plan.w_out * plan.stride_h - plan.pad_h;
+    const int64_t bottom = last % image / plan.w_out * plan.stride_h - plan.pad_h + plan.reach_h;
+    const int64_t left = inside(first % plan.w_out * plan.stride_w - plan.pad_w);
+    const int64_t right = inside(last % plan.w_out * plan.stride_w - plan.pad_w + plan.reach_w + 1);
+    const int64_t height = plan.h_in, width = plan.w_in;
+    const int64_t begin = top < 0 ? 0 : top >= height ? height * width : top * width + left;
+    const int64_t end = bottom < 0 ? 0 : bottom >= height ? height * width : bottom * width + right;
+    const int64_t from = first / image * height * width + begin, to = last / image * height * width + end;
+    return {from, from > to ? from : to};
+}
+
+struct Images {
+    const float* x;
+    const float* residual;
+    float* y;
+};
+
 // One block of output channels of one tile, all blocks of input in turn.
-void run_task(const sparseplan::SasPlan& plan, const Round& round, int64_t task) {
-    const int64_t k_tasks = plan.groups * plan.k_blocks, k_task = task % k_tasks;
+void run_block(const sparseplan::SasPlan& plan, int64_t k_task, int64_t count, Images at, Pass& pass) {
     const int64_t group = k_task / plan.k_blocks, k_block = k_task % plan.k_blocks;
     const int64_t pitch = plan.vectors * kLanes, k_group = plan.c_out / plan.groups;
     const int64_t k = group * k_group + k_block * pitch, outputs = smaller(pitch, k_group - k_block * pitch);
     const int64_t vectors = (outputs + kLanes - 1) / kLanes;
-    const int64_t first = task / k_tasks * round.tile;
-    const int64_t count = smaller(round.tile, round.images * plan.h_out * plan.w_out - first);
-
-    const int64_t sums_floats = round.tile * pitch;
-    constexpr int64_t kStripFloats = sizeof(Strip) / sizeof(float), kSourceFloats = sizeof(Source) / sizeof(float);
-    float* sums = sparseplan::thread_scratch(
-        sparseplan::Slot::work, sums_floats + round.tile * kStripFloats + plan.most_runs * kSourceFloats);
-    Strip* strips = reinterpret_cast<Strip*>(sums + sums_floats);
-
-    const int64_t out = first * plan.c_out + k, group_channel = group * (plan.c_in / plan.groups);
-    Pass pass{};
-    pass.x = round.x + group_channel;
-    pass.slots = round.slots + group_channel;
+    pass.channel = group * (plan.c_in / plan.groups);
     pass.weights = plan.weights + k_task * plan.k_block_bytes;
-    pass.strips = strips;
-    pass.strips_end = list_strips(plan, first, count, strips);
-    pass.sources = reinterpret_cast<Source*>(strips + round.tile);
-    pass.sums = sums;
     pass.bias = plan.bias + k_task * pitch;
-    pass.residual = round.residual == nullptr ? nullptr : round.residual + out;
-    pass.y = round.y + out;
+    pass.residual = at.residual == nullptr ? nullptr : at.residual + k;
+    pass.y = at.y + k;
     pass.last = static_cast<int>(outputs - (vectors - 1) * kLanes);
     for (int64_t block = 0; block < plan.c_blocks; ++block) {
         pass.begin = plan.runs + plan.starts[block];
@@ -120,25 +124,42 @@ void run_task(const sparseplan::SasPlan& plan, const Round& round, int64_t task)
     }
 }
 
+// Each task finds the slots that it reads itself: cheaper than fetching them from another core.
+void run_task(const sparseplan::SasPlan& plan, const Tasks& tasks, int64_t task, Images all) {
+    const int64_t first = task / tasks.parts * tasks.tile, count = smaller(tasks.tile, tasks.pixels - first);
+    const Span span = input_of(plan, first, first + count - 1);
+    const int64_t part = task % tasks.parts, floats = (span.end - span.begin) * plan.c_in;
+    uint16_t* slots = reinterpret_cast<uint16_t*>(
+        sparseplan::thread_scratch(sparseplan::Slot::input, floats > 0 ? (floats + 1) / 2 : 1));
+    const SameBits* values = reinterpret_cast<const SameBits*>(all.x) + span.begin * plan.c_in;
+    find_slots(values, (span.end - span.begin) * plan.groups, plan.c_in / plan.groups, plan.bits,
+               plan.vectors * kLanes * int64_t{sizeof(float)}, slots);
+
+    const int64_t sums_floats = tasks.tile * plan.vectors * kLanes;
+    constexpr int64_t kStripFloats = sizeof(Strip) / sizeof(float), kSourceFloats = sizeof(Source) / sizeof(float);
+    Pass pass{};
+    pass.sums = sparseplan::thread_scratch(
+        sparseplan::Slot::work, sums_floats + tasks.tile * kStripFloats + plan.most_runs * kSourceFloats);
+    Strip* strips = reinterpret_cast<Strip*>(pass.sums + sums_floats);
+    pass.sources = reinterpret_cast<Source*>(strips + tasks.tile);
+    pass.x = all.x;
+    pass.slots = slots;
+    pass.slots_begin = span.begin * plan.c_in;
+    pass.strips = strips;
+    pass.strips_end = list_strips(plan, first, count, strips);
+    const int64_t out = first * plan.c_out;
+    const Images at{nullptr, all.residual == nullptr ? nullptr : all.residual + out, all.y + out};
+    const int64_t end = plan.k_tasks * (part + 1) / tasks.parts;
+    for (int64_t k_task = plan.k_tasks * part / tasks.parts; k_task < end; ++k_task) {
+        run_block(plan, k_task, count, at, pass);
+    }
+}
+
 void run_sas(const sparseplan::SasPlan& plan, const float* x, const float* residual, float* y, int threads) {
-    const int64_t positions = plan.h_in * plan.w_in;
-    const int64_t row_bytes = plan.vectors * kLanes * int64_t{sizeof(float)};
-    const int64_t slot_floats = (smaller(plan.images, plan.n) * positions * plan.c_in + 1) / 2;
-    uint16_t* slots =
-        reinterpret_cast<uint16_t*>(sparseplan::thread_scratch(sparseplan::Slot::input, slot_floats));
+    const Tasks tasks = tasks_of(plan, threads);
     run_team(threads, [&] {
-        for (int64_t image = 0; image < plan.n; image += plan.images) {
-            Round round = round_at(plan, x, residual, y, image, threads);
-            round.slots = slots;
-            const SameBits* values = reinterpret_cast<const SameBits*>(round.x);
-            share_static((round.images * positions + kSlotPixels - 1) / kSlotPixels, [&](int64_t chunk) {
-                const int64_t pixel = chunk * kSlotPixels, at = pixel * plan.c_in;
-                const int64_t pixels = smaller(kSlotPixels, round.images * positions - pixel);
-                find_slots(values + at, pixels * plan.groups, plan.c_in / plan.groups, plan.bits, row_bytes, slots + at);
-            });
-            share_dynamic(round.tiles * plan.groups * plan.k_blocks, 1,
-                          [&](int64_t task) { run_task(plan, round, task); });
-        }
+        share_dynamic(tasks.tiles * tasks.parts, 1,
+                      [&](int64_t task) { run_task(plan, tasks, task, {x, residual, y}); });
     });
 }
 
