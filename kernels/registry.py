@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from . import compact, conv2d_unstructured, dense, linear_unstructured, shape
+from . import compact, conv2d_unstructured, dense, linear_unstructured, shape, vector_sparse
 from .errors import InputError
 from .spec import KernelSpec
 
@@ -15,6 +15,7 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *shape.KERNELS,
     *conv2d_unstructured.KERNELS,
     *linear_unstructured.KERNELS,
+    *vector_sparse.KERNELS,
 )
 
 

@@ -9,4 +9,5 @@ NB_MODULE(_native, m) {
     sparseplan::bind_ceilings(m);
     sparseplan::bind_flat(m);
     sparseplan::bind_sell(m);
+    sparseplan::bind_vector(m);
 }

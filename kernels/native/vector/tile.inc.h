@@ -1,0 +1,105 @@
+// The inner kernel: for each entry one load of weights, and a multiply-add with a broadcast word for every pixel.
+
+namespace {
+
+// Where the runs of a tile lie; positions of y and of the residual in values.
+struct TileAt {
+    const char* in[kMaxRuns];
+    int64_t out[kMaxRuns];
+};
+
+struct Output {
+    Arithmetic::Value* y;
+    const Arithmetic::Value* residual;  // or null
+};
+
+// Lanes of a block that are not consecutive output channels: through memory, channel by channel.
+void store_pieces(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, const float* lanes,
+                  int64_t pixel, const Output& output) {
+    for (int64_t p = block.first_piece; p < block.last_piece; ++p) {
+        const sparseplan::VectorPiece& piece = plan.pieces[p];
+        const int64_t at = pixel + piece.channel;
+        for (int i = 0; i < piece.count; ++i) {
+            float value = piece.source[i] < 0 ? piece.fixed[i] : lanes[piece.source[i]];
+            if (output.residual != nullptr) value += Arithmetic::widen(output.residual[at + i]);
+            if (plan.relu && value < 0.0f) value = 0.0f;
+            output.y[at + i] = Arithmetic::narrow(value);
+        }
+    }
+}
+
+// Runs x Pixels accumulators. Planar: the words of consecutive pixels are adjacent.
+template <int Runs, int Pixels, bool Planar>
+void tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, const float* bias, const TileAt& at,
+          const Output& output) {
+    Arithmetic::Sums sums[Runs][Pixels];
+#pragma GCC unroll 8
+    for (int r = 0; r < Runs; ++r) {
+#pragma GCC unroll 8
+        for (int i = 0; i < Pixels; ++i) sums[r][i] = Arithmetic::start(bias);
+    }
+
+    const int64_t step = Planar ? 4 : plan.step_bytes;
+    const uint32_t* weights = plan.weights + block.begin * kLanes;
+    const uint32_t* const end = plan.offsets + block.end;
+    for (const uint32_t* offset = plan.offsets + block.begin; offset != end; ++offset, weights += kLanes) {
+        const auto lanes = Arithmetic::weights(weights);
+        const int64_t shift = *offset;
+#pragma GCC unroll 8
+        for (int r = 0; r < Runs; ++r) {
+            const char* word = at.in[r] + shift;
+#pragma GCC unroll 8
+            for (int i = 0; i < Pixels; ++i) Arithmetic::accumulate(sums[r][i], lanes, word + i * step);
+        }
+    }
+
+    const bool direct = block.first_piece == block.last_piece;
+#pragma GCC unroll 8
+    for (int r = 0; r < Runs; ++r) {
+#pragma GCC unroll 8
+        for (int i = 0; i < Pixels; ++i) {
+            Vec v = Arithmetic::floats(sums[r][i]);
+            const int64_t pixel = at.out[r] + i * plan.c_out;
+            if (direct) {
+                if (output.residual != nullptr) {
+                    v = add(v, Arithmetic::load_values(output.residual + pixel + block.channel));
+                }
+                if (plan.relu) v = positive(v);
+                Arithmetic::store_values(output.y + pixel + block.channel, v);
+            } else {
+                alignas(64) float values[kLanes];
+                store(values, v);
+                store_pieces(plan, block, values, pixel, output);
+            }
+        }
+    }
+}
+
+using TileKernel = void (*)(const sparseplan::VectorPlan&, const sparseplan::VectorBlock&, const float*, const TileAt&,
+                            const Output&);
+
+struct TileKernels {
+    TileKernel planar[kMaxRuns + 1][kMaxRun + 1];
+    TileKernel strided[kMaxRuns + 1][kMaxRun + 1];
+};
+
+template <int Runs, int Pixels>
+constexpr void list_tiles(TileKernels& kernels) {
+    kernels.planar[Runs][Pixels] = tile<Runs, Pixels, true>;
+    kernels.strided[Runs][Pixels] = tile<Runs, Pixels, false>;
+    if constexpr (Pixels > 1) {
+        list_tiles<Runs, Pixels - 1>(kernels);
+    } else if constexpr (Runs > 1) {
+        list_tiles<Runs - 1, kMaxRun>(kernels);
+    }
+}
+
+constexpr TileKernels make_tiles() {
+    TileKernels kernels{};
+    list_tiles<kMaxRuns, kMaxRun>(kernels);
+    return kernels;
+}
+
+constexpr TileKernels kTiles = make_tiles();
+
+}  // namespace
