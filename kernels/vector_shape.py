@@ -124,11 +124,12 @@ def vector_shape(problem: Problem, vectors: VectorSet) -> VectorShape:
     halo_h, halo_w = int(reach_h[-1]) // stride_h, int(reach_w[-1]) // stride_w
     run_pixels = _run_pixels(w_out, vectors)
     words = problem.groups * group_words * len(phases_h) * len(phases_w)
-    band_lines, band_columns = _band(n, h_out, w_out, halo=(halo_h, halo_w), words=words, run_pixels=run_pixels)
+    band_lines, band_columns = _band(n, h_out, w_out, halo=(halo_h, halo_w), words=words, tile=run_pixels * vectors.max_runs)
     pitch = band_columns + halo_w
     images = max(1, band_lines // h_out)
-    phase_bytes = images * (min(band_lines, h_out) + halo_h) * pitch * WORD_BYTES
-    # An odd number of lines apart, planes spread over all sets of the caches; the last vector copied may reach beyond.
+    # Copies are written in whole vectors: the last may reach beyond.
+    phase_bytes = (images * (min(band_lines, h_out) + halo_h) * pitch + vectors.lanes - 1) * WORD_BYTES
+    # An odd number of lines apart, planes spread over all sets of the caches.
     plane_lines = math.ceil(len(phases_h) * len(phases_w) * phase_bytes / LINE_BYTES) | 1
     return VectorShape(
         n=n,
@@ -202,8 +203,11 @@ def _run_pixels(w_out: int, vectors: VectorSet) -> int:
     return min(runs, key=lambda run: math.ceil(w_out / run) * (run + 0.3))
 
 
-def _band(n: int, h_out: int, w_out: int, *, halo: tuple[int, int], words: int, run_pixels: int) -> tuple[int, int]:
-    """Lines and columns of a band: whole images, else rows of one, else a part of a row, as the copy allows."""
+def _band(n: int, h_out: int, w_out: int, *, halo: tuple[int, int], words: int, tile: int) -> tuple[int, int]:
+    """Lines and columns of a band: whole images, else rows of one, else a part of a row, as the copy allows.
+
+    Parts of a row are whole tiles of `tile` pixels.
+    """
     halo_h, halo_w = halo
     positions = COPY_BYTES // (words * WORD_BYTES)
     image = (h_out + halo_h) * (w_out + halo_w)
@@ -212,7 +216,6 @@ def _band(n: int, h_out: int, w_out: int, *, halo: tuple[int, int], words: int, 
     rows = positions // (w_out + halo_w) - halo_h
     if rows >= 1:
         return math.ceil(h_out / math.ceil(h_out / rows)), w_out
-    columns = max(positions // (1 + halo_h) - halo_w, run_pixels)
-    # Equal shares, none narrower than a run.
-    shares = min(math.ceil(w_out / columns), max(1, w_out // run_pixels))
-    return 1, math.ceil(w_out / shares)
+    tiles = math.ceil(w_out / tile)
+    tiles_of_band = max((positions // (1 + halo_h) - halo_w) // tile, 1)
+    return 1, tile * math.ceil(tiles / math.ceil(tiles / tiles_of_band))

@@ -17,7 +17,8 @@ inline Vec padding_vector(uint32_t word) {
     return broadcast(value);
 }
 
-// `count` <= kLanes pixels, `words` <= kLanes words of each; pixels lie pixel_bytes apart.
+// `count` <= kLanes pixels, `words` <= kLanes words of each; pixels lie pixel_bytes apart. Planes are written in whole
+// vectors: what lies right of the pixels is written later, or beyond the band.
 inline void transpose_words(const char* from, int64_t pixel_bytes, int count, int words, char* to, int64_t word_bytes) {
     Vec v[kLanes];
     for (int i = 0; i < kLanes; ++i) {
@@ -25,10 +26,10 @@ inline void transpose_words(const char* from, int64_t pixel_bytes, int count, in
         v[i] = words == kLanes ? load(pixel) : load_first(pixel, words);
     }
     transpose(v);
-    if (count == kLanes && words == kLanes) {
+    if (words == kLanes) {
         for (int i = 0; i < kLanes; ++i) store(reinterpret_cast<float*>(to + i * word_bytes), v[i]);
     } else {
-        for (int i = 0; i < words; ++i) store_first(reinterpret_cast<float*>(to + i * word_bytes), v[i], count);
+        for (int i = 0; i < words; ++i) store(reinterpret_cast<float*>(to + i * word_bytes), v[i]);
     }
 }
 
@@ -62,9 +63,7 @@ void pad_pixels(const sparseplan::VectorPlan& plan, int64_t count, int64_t word_
     const Vec value = padding_vector(plan.padding_word);
     for (int64_t word = word_begin; word < word_end; ++word) {
         float* plane = reinterpret_cast<float*>(to + word * plan.word_bytes);
-        for (int64_t i = 0; i < count; i += kLanes) {
-            store_first(plane + i, value, static_cast<int>(smaller(count - i, kLanes)));
-        }
+        for (int64_t i = 0; i < count; i += kLanes) store(plane + i, value);
     }
 }
 

@@ -32,13 +32,12 @@ void check(const VectorTable& isa, const VectorPlan& plan, const VectorWeight& w
     require(plan.run_pixels >= 1 && plan.run_pixels <= isa.max_run, "run exceeds the registers");
     require(plan.band_lines >= 1 && plan.band_columns >= 1 && plan.chunk_entries >= 1, "bands must not be empty");
     require(plan.band_lines < plan.h_out || plan.band_lines % plan.h_out == 0, "bands must be rows or whole images");
-    const int64_t column_bands = ceil_div(plan.w_out, plan.band_columns);
-    require(plan.w_out / column_bands >= plan.run_pixels, "a band is narrower than a run");
     if (plan.copies_input) {
         const int64_t images = std::max<int64_t>(1, plan.band_lines / plan.h_out);
         const int64_t rows = plan.rows - plan.h_out + std::min(plan.band_lines, plan.h_out);
         const int64_t phases = plan.phases_h_count * plan.phases_w_count;
-        require(plan.phase_bytes >= images * rows * plan.pitch * 4, "a phase does not hold a band");
+        // Copies are written in whole vectors.
+        require(plan.phase_bytes >= (images * rows * plan.pitch + isa.lanes - 1) * 4, "a phase does not hold a band");
         require(plan.word_bytes >= phases * plan.phase_bytes && plan.word_bytes % 4 == 0, "a plane does not hold a band");
         // From the first word of the last run: what its last pixel may still read.
         const int64_t last = ((images * rows - 1 - (plan.rows - plan.h_out)) * plan.pitch + plan.band_columns - 1) * 4;

@@ -22,9 +22,7 @@ inline Bands bands_of(const sparseplan::VectorPlan& plan) {
 
 inline Band band_at(const sparseplan::VectorPlan& plan, const Bands& bands, int64_t index) {
     const int64_t line_band = index / bands.column_bands, part = index % bands.column_bands;
-    // Columns in equal shares: the last band is never narrower than a run.
-    const int64_t column = plan.w_out * part / bands.column_bands;
-    const int64_t columns = plan.w_out * (part + 1) / bands.column_bands - column;
+    const int64_t column = part * plan.band_columns, columns = smaller(plan.band_columns, plan.w_out - column);
     if (plan.band_lines < plan.h_out) {
         const int64_t in_image = (plan.h_out + plan.band_lines - 1) / plan.band_lines;
         const int64_t image = line_band / in_image, row = line_band % in_image * plan.band_lines;
@@ -33,6 +31,10 @@ inline Band band_at(const sparseplan::VectorPlan& plan, const Bands& bands, int6
     }
     const int64_t line = line_band * plan.band_lines;
     return {line, smaller(line + plan.band_lines, plan.n * plan.h_out), column, columns};
+}
+
+inline int64_t run_of(const sparseplan::VectorPlan& plan, const Band& band) {
+    return smaller(plan.run_pixels, band.columns);
 }
 
 inline int64_t runs_of_line(const sparseplan::VectorPlan& plan, const Band& band) {
@@ -46,12 +48,12 @@ inline int64_t tiles_of(const sparseplan::VectorPlan& plan, const Band& band) {
 // The runs of a tile; `in` is the band's copy, or all of x. Returns how many there are.
 int locate_tile(const sparseplan::VectorPlan& plan, const Band& band, const char* in, int64_t index, TileAt& at) {
     const int64_t in_line = runs_of_line(plan, band), lines = band.line_end - band.line_begin;
-    const int64_t runs = smaller(lines * in_line - index * kMaxRuns, kMaxRuns);
+    const int64_t runs = smaller(lines * in_line - index * kMaxRuns, kMaxRuns), pixels = run_of(plan, band);
     const int64_t image_lines = smaller(lines, plan.h_out);
     for (int64_t r = 0; r < runs; ++r) {
         const int64_t run = index * kMaxRuns + r, line = run / in_line;
         // The last run of a line overlaps the one before rather than being shorter.
-        const int64_t column = smaller(run % in_line * plan.run_pixels, band.columns - plan.run_pixels);
+        const int64_t column = smaller(run % in_line * pixels, band.columns - pixels);
         const int64_t global = band.line_begin + line;
         if (plan.copies_input) {
             const int64_t rows = plan.rows - plan.h_out + image_lines;
@@ -76,7 +78,7 @@ void compute_band(const sparseplan::VectorPlan& plan, const Band& band, const ch
         while (chunk_end < block_end && plan.blocks[chunk_end].end <= limit) ++chunk_end;
         for (int64_t index = tile_begin; index < tile_end; ++index) {
             TileAt at;
-            const TileKernel kernel = kernels[locate_tile(plan, band, in, index, at)][plan.run_pixels];
+            const TileKernel kernel = kernels[locate_tile(plan, band, in, index, at)][run_of(plan, band)];
             for (int64_t b = block_begin; b < chunk_end; ++b) {
                 kernel(plan, plan.blocks[b], plan.bias + b * kLanes, at, output);
             }
