@@ -13,7 +13,7 @@ struct Output {
     const Arithmetic::Value* residual;  // or null
 };
 
-// Lanes of a block that are not consecutive output channels: through memory, channel by channel.
+// Lanes of a block that are not consecutive output channels: channel by channel.
 void store_pieces(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, const float* lanes,
                   int64_t pixel, const Output& output) {
     for (int64_t p = block.first_piece; p < block.last_piece; ++p) {
@@ -27,6 +27,25 @@ void store_pieces(const sparseplan::VectorPlan& plan, const sparseplan::VectorBl
         }
     }
 }
+
+// What is rare enough to go through memory: residuals, and blocks in pieces. `sums` is [runs][pixels][lanes].
+void finish_tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, const TileAt& at, int runs,
+                 int pixels, const float* sums, const Output& output) {
+    for (int r = 0; r < runs; ++r) {
+        for (int i = 0; i < pixels; ++i, sums += kLanes) {
+            const int64_t pixel = at.out[r] + i * plan.c_out;
+            if (block.first_piece != block.last_piece) {
+                store_pieces(plan, block, sums, pixel, output);
+                continue;
+            }
+            Vec v = add(load(sums), Arithmetic::load_values(output.residual + pixel + block.channel));
+            if (plan.relu) v = positive(v);
+            Arithmetic::store_values(output.y + pixel + block.channel, v);
+        }
+    }
+}
+
+constexpr int64_t kPrefetch = 16;  // entries ahead
 
 // Runs x Pixels accumulators. Planar: the words of consecutive pixels are adjacent.
 template <int Runs, int Pixels, bool Planar>
@@ -43,6 +62,7 @@ void tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& blo
     const uint32_t* weights = plan.weights + block.begin * kLanes;
     const uint32_t* const end = plan.offsets + block.end;
     for (const uint32_t* offset = plan.offsets + block.begin; offset != end; ++offset, weights += kLanes) {
+        __builtin_prefetch(weights + kPrefetch * kLanes);
         const auto lanes = Arithmetic::weights(weights);
         const int64_t shift = *offset;
 #pragma GCC unroll 8
@@ -53,23 +73,31 @@ void tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& blo
         }
     }
 
-    const bool direct = block.first_piece == block.last_piece;
+    if (output.residual != nullptr || block.first_piece != block.last_piece) {
+        alignas(64) float values[Runs * Pixels * kLanes];
+#pragma GCC unroll 8
+        for (int r = 0; r < Runs; ++r) {
+#pragma GCC unroll 8
+            for (int i = 0; i < Pixels; ++i) store(values + (r * Pixels + i) * kLanes, Arithmetic::floats(sums[r][i]));
+        }
+        finish_tile(plan, block, at, Runs, Pixels, values, output);
+        return;
+    }
+    const bool relu = plan.relu;
+    const int64_t c_out = plan.c_out;
+    Arithmetic::Value* const y = output.y + block.channel;
 #pragma GCC unroll 8
     for (int r = 0; r < Runs; ++r) {
+        Arithmetic::Value* pixel = y + at.out[r];
+        if (relu) {
 #pragma GCC unroll 8
-        for (int i = 0; i < Pixels; ++i) {
-            Vec v = Arithmetic::floats(sums[r][i]);
-            const int64_t pixel = at.out[r] + i * plan.c_out;
-            if (direct) {
-                if (output.residual != nullptr) {
-                    v = add(v, Arithmetic::load_values(output.residual + pixel + block.channel));
-                }
-                if (plan.relu) v = positive(v);
-                Arithmetic::store_values(output.y + pixel + block.channel, v);
-            } else {
-                alignas(64) float values[kLanes];
-                store(values, v);
-                store_pieces(plan, block, values, pixel, output);
+            for (int i = 0; i < Pixels; ++i, pixel += c_out) {
+                Arithmetic::store_values(pixel, positive(Arithmetic::floats(sums[r][i])));
+            }
+        } else {
+#pragma GCC unroll 8
+            for (int i = 0; i < Pixels; ++i, pixel += c_out) {
+                Arithmetic::store_values(pixel, Arithmetic::floats(sums[r][i]));
             }
         }
     }
