@@ -2,7 +2,7 @@
 
 A *word* is 32 bits of input: one float32 channel, two bfloat16 or four uint8 ones. Lanes run over output channels. For
 each packed entry, ``sums[pixel][lane] += weights[entry][lane] * x[pixel][word of the entry]`` over all pixels of a
-tile. A tile is a few *runs*: consecutive output pixels of a line, so that one address and a step find their words. Words
+tile. A tile is a few *runs*: consecutive output pixels of a line, so that one address and a step find their words. These
 are read from the caller's channels_last memory where nothing is padded, else from a copy in planes
 ``[word][phase][image][row][column]``; with stride s, phase a holds the padded rows (columns) a, a + s, a + 2 s, ...
 """
@@ -21,10 +21,12 @@ WORD_BYTES = 4
 LINE_BYTES = 64
 COPY_BYTES = 384 * 1024
 """Copied input of a band: it shares a level-2 cache of 1 MiB with weights and output."""
+PLACE_BYTES = 128 * 1024
+"""Input of a band that is read in place: while one is computed, the next comes into the level-2 cache."""
 CHUNK_BYTES = 256 * 1024
 """Weights that the tiles of a band pass over before the next weights come."""
-PAGE_BYTES = 4096
-"""Pixels this far apart share the same sets of a level-1 cache (32 KiB, 8 ways)."""
+L1_BYTES = 28 * 1024
+"""Input of a tile that may lie in the level-1 cache (32 KiB) beside weights."""
 OFFSET_LIMIT = 2**32
 
 
@@ -124,7 +126,9 @@ def vector_shape(problem: Problem, vectors: VectorSet) -> VectorShape:
     halo_h, halo_w = int(reach_h[-1]) // stride_h, int(reach_w[-1]) // stride_w
     run_pixels = _run_pixels(w_out, vectors)
     words = problem.groups * group_words * len(phases_h) * len(phases_w)
-    band_lines, band_columns = _band(n, h_out, w_out, halo=(halo_h, halo_w), words=words, tile=run_pixels * vectors.max_runs)
+    budget = (PLACE_BYTES if in_place else COPY_BYTES) // (words * WORD_BYTES)
+    tile = run_pixels * vectors.max_runs
+    band_lines, band_columns = _band(n, h_out, w_out, halo=(halo_h, halo_w), positions=budget, tile=tile)
     pitch = band_columns + halo_w
     images = max(1, band_lines // h_out)
     # Copies are written in whole vectors: the last may reach beyond.
@@ -191,10 +195,15 @@ def why_layout_unsupported(problem: Problem, vectors: VectorSet) -> str | None:
 
 
 def _reads_in_place(problem: Problem, vectors: VectorSet, pixel_bytes: int) -> bool:
-    """Whether words are read from the caller's memory."""
+    """Whether words are read from the caller's memory.
+
+    There each pixel of a tile has cache lines of its own, and pixels a power of two apart share few sets of a cache: it
+    pays while the whole tile stays in level 1. A copy costs half a cycle a word (measured on Zen 4).
+    """
     if problem.padding != (0, 0) or problem.weight_shape[1] % vectors.word_channels != 0:
         return False
-    return problem.kernel == (1, 1)
+    tile = vectors.max_run * vectors.max_runs * problem.stride[1] * pixel_bytes
+    return problem.kernel == (1, 1) and tile <= L1_BYTES
 
 
 def _run_pixels(w_out: int, vectors: VectorSet) -> int:
@@ -203,13 +212,12 @@ def _run_pixels(w_out: int, vectors: VectorSet) -> int:
     return min(runs, key=lambda run: math.ceil(w_out / run) * (run + 0.3))
 
 
-def _band(n: int, h_out: int, w_out: int, *, halo: tuple[int, int], words: int, tile: int) -> tuple[int, int]:
-    """Lines and columns of a band: whole images, else rows of one, else a part of a row, as the copy allows.
+def _band(n: int, h_out: int, w_out: int, *, halo: tuple[int, int], positions: int, tile: int) -> tuple[int, int]:
+    """Lines and columns of a band: whole images, else rows of one, else a part of a row, as `positions` of input allow.
 
     Parts of a row are whole tiles of `tile` pixels.
     """
     halo_h, halo_w = halo
-    positions = COPY_BYTES // (words * WORD_BYTES)
     image = (h_out + halo_h) * (w_out + halo_w)
     if image <= positions:
         return h_out * min(n, positions // image), w_out

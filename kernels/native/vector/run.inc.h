@@ -45,6 +45,25 @@ inline int64_t tiles_of(const sparseplan::VectorPlan& plan, const Band& band) {
     return ((band.line_end - band.line_begin) * runs_of_line(plan, band) + kMaxRuns - 1) / kMaxRuns;
 }
 
+// The caller's memory that a band reads, about: only prefetches rely on it.
+struct Region {
+    const char* begin;
+    int64_t bytes;
+};
+
+inline Region region_of(const sparseplan::VectorPlan& plan, const Band& band, const char* x) {
+    const int64_t pixel_bytes = plan.groups * plan.group_bytes, last = band.line_end - 1;
+    const int64_t top = larger(0, band.line_begin % plan.h_out * plan.stride_h - plan.pad_h);
+    const int64_t bottom = smaller(plan.h_in, (last % plan.h_out + plan.rows - plan.h_out + 1) * plan.stride_h);
+    int64_t begin = (band.line_begin / plan.h_out * plan.h_in + top) * plan.w_in;
+    int64_t end = (last / plan.h_out * plan.h_in + bottom) * plan.w_in;
+    if (band.columns < plan.w_out) {
+        begin += band.column_begin * plan.stride_w;
+        end = begin + band.columns * plan.stride_w;
+    }
+    return {x + begin * pixel_bytes, (end - begin) * pixel_bytes};
+}
+
 // The runs of a tile; `in` is the band's copy, or all of x. Returns how many there are.
 int locate_tile(const sparseplan::VectorPlan& plan, const Band& band, const char* in, int64_t index, TileAt& at) {
     const int64_t in_line = runs_of_line(plan, band), lines = band.line_end - band.line_begin;
@@ -70,7 +89,8 @@ int locate_tile(const sparseplan::VectorPlan& plan, const Band& band, const char
 
 // Blocks [block_begin, block_end) of tiles [tile_begin, tile_end) of a band, in chunks whose weights stay in a cache.
 void compute_band(const sparseplan::VectorPlan& plan, const Band& band, const char* in, int64_t tile_begin,
-                  int64_t tile_end, int64_t block_begin, int64_t block_end, const Output& output) {
+                  int64_t tile_end, int64_t block_begin, int64_t block_end, const Region& next, const Output& output) {
+    int64_t asked = 0;
     const auto& kernels = plan.copies_input ? kTiles.planar : kTiles.strided;
     while (block_begin < block_end) {
         int64_t chunk_end = block_begin + 1;
@@ -80,6 +100,9 @@ void compute_band(const sparseplan::VectorPlan& plan, const Band& band, const ch
             TileAt at;
             const TileKernel kernel = kernels[locate_tile(plan, band, in, index, at)][run_of(plan, band)];
             for (int64_t b = block_begin; b < chunk_end; ++b) {
+                at.ahead = next.begin + asked;
+                at.ahead_bytes = asked < next.bytes ? 2 * kLine : 0;
+                asked += (plan.blocks[b].end - plan.blocks[b].begin) * at.ahead_bytes;
                 kernel(plan, plan.blocks[b], plan.bias + b * kLanes, at, output);
             }
         }
@@ -96,13 +119,16 @@ void run_bands(const sparseplan::VectorPlan& plan, const Bands& bands, const cha
                int threads) {
     run_team(threads, [&] {
         char* copy = reinterpret_cast<char*>(sparseplan::thread_scratch(sparseplan::Slot::input, copy_floats(plan)));
-        share_dynamic(bands.count, 1, [&](int64_t index) {
+        const int64_t chunk = larger(1, bands.count / (4 * threads));
+        share_dynamic(bands.count, chunk, [&](int64_t index) {
             const Band band = band_at(plan, bands, index);
+            const Region next = index + 1 < bands.count ? region_of(plan, band_at(plan, bands, index + 1), x)
+                                                        : Region{x, 0};
             for (int64_t g = 0; plan.copies_input && g < plan.groups; ++g) {
                 copy_group(plan, band, x, g, 0, plan.group_words, copy + g * plan.group_words * plan.word_bytes);
             }
             compute_band(plan, band, plan.copies_input ? copy : x, 0, tiles_of(plan, band), 0, plan.blocks_count,
-                         output);
+                         next, output);
         });
     });
 }
@@ -129,7 +155,7 @@ void run_tiles(const sparseplan::VectorPlan& plan, const Bands& bands, const cha
             share_dynamic(spans * parts, 1, [&](int64_t task) {
                 const int64_t span = task / parts, part = task % parts;
                 compute_band(plan, band, plan.copies_input ? copy : x, tiles * span / spans, tiles * (span + 1) / spans,
-                             plan.blocks_count * part / parts, plan.blocks_count * (part + 1) / parts, output);
+                             plan.blocks_count * part / parts, plan.blocks_count * (part + 1) / parts, Region{x, 0}, output);
             });
         }
     });
@@ -138,6 +164,7 @@ void run_tiles(const sparseplan::VectorPlan& plan, const Bands& bands, const cha
 void run_vector(const sparseplan::VectorPlan& plan, const void* x, const void* residual, void* y, int threads) {
     const Bands bands = bands_of(plan);
     const Output output{static_cast<Arithmetic::Value*>(y), static_cast<const Arithmetic::Value*>(residual)};
+    sparseplan::expect_writes(y, plan.n * plan.h_out * plan.w_out * plan.c_out * int64_t{sizeof(Arithmetic::Value)});
     if (threads == 1 || bands.count % threads == 0 || bands.count >= 4 * threads) {
         run_bands(plan, bands, static_cast<const char*>(x), output, threads);
     } else {

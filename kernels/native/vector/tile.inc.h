@@ -6,6 +6,8 @@ namespace {
 struct TileAt {
     const char* in[kMaxRuns];
     int64_t out[kMaxRuns];
+    const char* ahead;      // input that will be needed next, two lines for each entry
+    int64_t ahead_bytes;    // of an entry: two lines, or nothing once all of it has been asked for
 };
 
 struct Output {
@@ -46,6 +48,7 @@ void finish_tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlo
 }
 
 constexpr int64_t kPrefetch = 16;  // entries ahead
+constexpr int64_t kLine = 64;
 
 // Runs x Pixels accumulators. Planar: the words of consecutive pixels are adjacent.
 template <int Runs, int Pixels, bool Planar>
@@ -61,8 +64,13 @@ void tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& blo
     const int64_t step = Planar ? 4 : plan.step_bytes;
     const uint32_t* weights = plan.weights + block.begin * kLanes;
     const uint32_t* const end = plan.offsets + block.end;
+    const char* ahead = at.ahead;
+    const int64_t ahead_bytes = at.ahead_bytes;
     for (const uint32_t* offset = plan.offsets + block.begin; offset != end; ++offset, weights += kLanes) {
         __builtin_prefetch(weights + kPrefetch * kLanes);
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + kLine, 0, 2);
+        ahead += ahead_bytes;
         const auto lanes = Arithmetic::weights(weights);
         const int64_t shift = *offset;
 #pragma GCC unroll 8
