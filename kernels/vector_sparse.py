@@ -33,6 +33,7 @@ from .vector_shape import (
 )
 
 VECTOR_SETS = (
+    VectorSet(isa="avx512bf16", dtype="bfloat16", lanes=16, max_run=7, max_runs=4),
     VectorSet(isa="avx512", dtype="float32", lanes=16, max_run=7, max_runs=4),
     VectorSet(isa="avx2", dtype="float32", lanes=8, max_run=7, max_runs=2),
     VectorSet(isa="baseline", dtype="float32", lanes=4, max_run=6, max_runs=2),

@@ -26,6 +26,12 @@ inline __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) 
 inline Vec load_first(const float* from, int count) { return _mm512_maskz_loadu_ps(first(count), from); }
 inline void store_first(float* to, Vec v, int count) { _mm512_mask_storeu_ps(to, first(count), v); }
 
+// lanes[source], or `otherwise` where the source is negative.
+inline Vec pick(Vec lanes, const int32_t* source, Vec otherwise) {
+    const __m512i index = _mm512_loadu_si512(source);
+    return _mm512_mask_permutexvar_ps(otherwise, _mm512_movepi32_mask(index) ^ 0xffff, index, lanes);
+}
+
 inline Columns load_columns(const uint16_t* from) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }

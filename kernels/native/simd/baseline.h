@@ -34,6 +34,14 @@ inline void store_first(float* to, Vec v, int count) {
     for (int i = 0; i < count; ++i) to[i] = v[i];
 }
 
+// lanes[source], or `otherwise` where the source is negative.
+inline Vec pick(Vec lanes, const int32_t* source, Vec otherwise) {
+    for (int i = 0; i < kLanes; ++i) {
+        if (source[i] >= 0) otherwise[i] = lanes[source[i]];
+    }
+    return otherwise;
+}
+
 inline Columns load_columns(const uint16_t* from) { return from; }
 inline Vec gather(const float* from, Columns columns) {
     return Vec{from[columns[0]], from[columns[1]], from[columns[2]], from[columns[3]]};

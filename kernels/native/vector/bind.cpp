@@ -10,10 +10,12 @@ namespace {
 using VectorLayer = Layer<VectorSparse>;
 
 const VectorTable& table(const std::string& isa, const std::string& dtype) {
-    if (dtype != "float32") throw std::invalid_argument("no vector-sparse kernel computes in " + dtype);
 #ifdef SPARSEPLAN_X86
+    if (dtype == "bfloat16") return table_for(isa, {&kVectorBf16Avx512});
+    require(dtype == "float32", "no vector-sparse kernel computes in this dtype");
     return table_for(isa, {&kVectorF32Baseline, &kVectorF32Avx2, &kVectorF32Avx512});
 #else
+    require(dtype == "float32", "no vector-sparse kernel computes in this dtype");
     return table_for(isa, {&kVectorF32Baseline});
 #endif
 }

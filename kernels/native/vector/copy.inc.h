@@ -1,6 +1,8 @@
 // Input: channels_last -> padded planes, one a word, [word][phase][image][row][column]: words of consecutive pixels are
 // adjacent, and the split of strided input into phases makes every stride a unit stride.
 
+#include <cstring>
+
 namespace {
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

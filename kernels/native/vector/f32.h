@@ -18,8 +18,8 @@ struct Arithmetic {
     static Vec floats(Sums sums) { return sums; }
     static Vec load_values(const Value* from) { return load(from); }
     static void store_values(Value* to, Vec v) { store(to, v); }
-    static float widen(Value value) { return value; }
-    static Value narrow(float value) { return value; }
+    static Vec load_first_values(const Value* from, int count) { return load_first(from, count); }
+    static void store_first_values(Value* to, Vec v, int count) { store_first(to, v, count); }
 };
 
 }  // namespace

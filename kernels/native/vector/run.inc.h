@@ -100,6 +100,7 @@ void compute_band(const sparseplan::VectorPlan& plan, const Band& band, const ch
             TileAt at;
             const TileKernel kernel = kernels[locate_tile(plan, band, in, index, at)][run_of(plan, band)];
             for (int64_t b = block_begin; b < chunk_end; ++b) {
+                at.runs_over = b + 1 < block_end;
                 at.ahead = next.begin + asked;
                 at.ahead_bytes = asked < next.bytes ? 2 * kLine : 0;
                 asked += (plan.blocks[b].end - plan.blocks[b].begin) * at.ahead_bytes;

@@ -19,5 +19,6 @@ struct VectorTable {
 extern const VectorTable kVectorF32Baseline;
 extern const VectorTable kVectorF32Avx2;
 extern const VectorTable kVectorF32Avx512;
+extern const VectorTable kVectorBf16Avx512;
 
 }  // namespace sparseplan
