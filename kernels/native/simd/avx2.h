@@ -35,9 +35,12 @@ inline void store_first(float* to, Vec v, int count) {
 }
 
 // lanes[source], or `otherwise` where the source is negative.
-inline Vec pick(Vec lanes, const int32_t* source, Vec otherwise) {
-    const __m256i index = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(lanes, index), otherwise, _mm256_castsi256_ps(index));
+using LaneOrder = __m256i;
+inline LaneOrder lane_order(const int32_t* source) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
+}
+inline Vec pick(Vec lanes, LaneOrder order, Vec otherwise) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(lanes, order), otherwise, _mm256_castsi256_ps(order));
 }
 
 // Single loads: the gather instruction of AVX2 is slower on AMD, and on Intel since the mitigation of CVE-2022-40982.

@@ -27,9 +27,16 @@ inline Vec load_first(const float* from, int count) { return _mm512_maskz_loadu_
 inline void store_first(float* to, Vec v, int count) { _mm512_mask_storeu_ps(to, first(count), v); }
 
 // lanes[source], or `otherwise` where the source is negative.
-inline Vec pick(Vec lanes, const int32_t* source, Vec otherwise) {
+struct LaneOrder {
+    __m512i source;
+    __mmask16 taken;
+};
+inline LaneOrder lane_order(const int32_t* source) {
     const __m512i index = _mm512_loadu_si512(source);
-    return _mm512_mask_permutexvar_ps(otherwise, _mm512_movepi32_mask(index) ^ 0xffff, index, lanes);
+    return {index, static_cast<__mmask16>(~_mm512_movepi32_mask(index))};
+}
+inline Vec pick(Vec lanes, LaneOrder order, Vec otherwise) {
+    return _mm512_mask_permutexvar_ps(otherwise, order.taken, order.source, lanes);
 }
 
 inline Columns load_columns(const uint16_t* from) {

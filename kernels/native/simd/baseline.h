@@ -35,7 +35,9 @@ inline void store_first(float* to, Vec v, int count) {
 }
 
 // lanes[source], or `otherwise` where the source is negative.
-inline Vec pick(Vec lanes, const int32_t* source, Vec otherwise) {
+using LaneOrder = const int32_t*;
+inline LaneOrder lane_order(const int32_t* source) { return source; }
+inline Vec pick(Vec lanes, LaneOrder source, Vec otherwise) {
     for (int i = 0; i < kLanes; ++i) {
         if (source[i] >= 0) otherwise[i] = lanes[source[i]];
     }

@@ -106,15 +106,17 @@ void VectorSparse::add_block(const std::vector<int64_t>& channels, int64_t first
     for (int64_t lane = 0; lane < isa_.lanes; ++lane) {
         bias_.push_back(lane < static_cast<int64_t>(channels.size()) ? bias(channels[lane]) : 0.0f);
     }
-    VectorBlock block{entries(), entries(), first, static_cast<int64_t>(pieces_.size()), 0};
-    const bool consecutive = last - first == isa_.lanes && static_cast<int64_t>(channels.size()) == isa_.lanes;
-    size_t lane = 0;
-    for (int64_t k = first; k < last && !consecutive; k += isa_.lanes) {
-        VectorPiece piece{k, static_cast<int32_t>(std::min<int64_t>(isa_.lanes, last - k)), {}, {}};
+    const auto lanes = static_cast<int64_t>(channels.size());
+    const bool consecutive = lanes == isa_.lanes && channels.front() == first && channels.back() == first + lanes - 1;
+    VectorBlock block{entries(), entries(), first, consecutive, static_cast<int64_t>(pieces_.size()), 0};
+    int64_t lane = 0;
+    for (int64_t k = consecutive ? first + lanes : first; k < last; k += isa_.lanes) {
+        VectorPiece piece{k, static_cast<int32_t>(std::min<int64_t>(isa_.lanes, last - k)), {}, {}, true};
         for (int32_t i = 0; i < piece.count; ++i) {
-            const bool has_weights = lane < channels.size() && channels[lane] == k + i;
+            const bool has_weights = !consecutive && lane < lanes && channels[lane] == k + i;
             piece.source[i] = has_weights ? static_cast<int32_t>(lane++) : -1;
             piece.fixed[i] = bias(k + i);
+            piece.is_fixed &= !has_weights;
         }
         pieces_.push_back(piece);
     }

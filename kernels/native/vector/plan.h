@@ -17,12 +17,14 @@ struct VectorPiece {
     int32_t count;
     int32_t source[kMaxVectorLanes];  // lane, or -1 for a channel without weights
     float fixed[kMaxVectorLanes];     // what such a channel starts from: its bias
+    bool is_fixed;                    // no lane is among the sources
 };
 
 struct VectorBlock {
     int64_t begin, end;                // entries
-    int64_t channel;                   // first output channel of a block without pieces: its lanes are consecutive
-    int64_t first_piece, last_piece;   // equal where the block has none
+    int64_t channel;                  // first output channel
+    bool is_consecutive;              // the lanes are consecutive output channels, no piece needs to hold them
+    int64_t first_piece, last_piece;  // equal where the block has none
 };
 
 // Names as in kernels/vector_shape.py, where they are derived and explained.

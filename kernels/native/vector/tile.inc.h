@@ -11,50 +11,60 @@ struct TileAt {
     bool runs_over;         // whether this thread computes the next block after this one
 };
 
+// Sums of a tile in memory: [runs][pixels][lanes].
+struct TileSums {
+    const float* values;
+    int runs, pixels;
+};
+
 struct Output {
     Arithmetic::Value* y;
     const Arithmetic::Value* residual;  // or null
 };
 
-// Lanes of a block that are not consecutive output channels, and channels between them that have no weights.
-void store_pieces(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, Vec lanes, int64_t pixel,
-                  bool runs_over, const Output& output) {
-    for (int64_t p = block.first_piece; p < block.last_piece; ++p) {
-        const sparseplan::VectorPiece& piece = plan.pieces[p];
-        const int64_t at = pixel + piece.channel;
-        // The blocks that follow write what runs over: a masked store costs twenty whole ones on Zen 4.
-        const bool whole = piece.count == kLanes || (runs_over && piece.channel + kLanes <= plan.c_out);
-        const int count = whole ? kLanes : piece.count;
-        Vec v = pick(lanes, piece.source, load(piece.fixed));
-        if (output.residual != nullptr) {
-            const Arithmetic::Value* residual = output.residual + at;
-            v = add(v, whole ? Arithmetic::load_values(residual) : Arithmetic::load_first_values(residual, count));
-        }
-        if (plan.relu) v = positive(v);
-        if (whole) {
-            Arithmetic::store_values(output.y + at, v);
-        } else {
-            Arithmetic::store_first_values(output.y + at, v, count);
+// Values of the output channels from `channel` on, one vector for each pixel of a tile: `make(sums)` gives what it
+// starts from. Whole vectors unless `count` is less.
+template <typename Make>
+inline void store_tile(const sparseplan::VectorPlan& plan, const TileAt& at, const TileSums& sums, int64_t channel,
+                       int count, const Output& output, Make make) {
+    const float* from = sums.values;
+    for (int r = 0; r < sums.runs; ++r) {
+        int64_t to = at.out[r] + channel;
+        for (int i = 0; i < sums.pixels; ++i, from += kLanes, to += plan.c_out) {
+            Vec v = make(from);
+            if (output.residual != nullptr) {
+                const Arithmetic::Value* residual = output.residual + to;
+                v = add(v, count == kLanes ? Arithmetic::load_values(residual)
+                                           : Arithmetic::load_first_values(residual, count));
+            }
+            if (plan.relu) v = positive(v);
+            if (count == kLanes) {
+                Arithmetic::store_values(output.y + to, v);
+            } else {
+                Arithmetic::store_first_values(output.y + to, v, count);
+            }
         }
     }
 }
 
-// What is rare enough to go through memory: residuals, and blocks in pieces. `sums` is [runs][pixels][lanes].
-void finish_tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, const TileAt& at, int runs,
-                 int pixels, const float* sums, const Output& output) {
-    for (int r = 0; r < runs; ++r) {
-        for (int i = 0; i < pixels; ++i, sums += kLanes) {
-            const int64_t pixel = at.out[r] + i * plan.c_out;
-            Vec v = load(sums);
-            if (block.first_piece != block.last_piece) {
-                store_pieces(plan, block, v, pixel, at.runs_over, output);
-                continue;
-            }
-            v = add(v, Arithmetic::load_values(output.residual + pixel + block.channel));
-            if (plan.relu) v = positive(v);
-            Arithmetic::store_values(output.y + pixel + block.channel, v);
-        }
+// The lanes of a block that are not consecutive output channels, and channels without weights between them.
+void store_piece(const sparseplan::VectorPlan& plan, const sparseplan::VectorPiece& piece, const TileAt& at,
+                 const TileSums& sums, const Output& output) {
+    // The blocks that follow write what runs over: a masked store costs twenty whole ones on Zen 4.
+    const int count = at.runs_over && piece.channel + kLanes <= plan.c_out ? kLanes : piece.count;
+    const Vec fixed = load(piece.fixed);
+    if (piece.is_fixed) {
+        store_tile(plan, at, sums, piece.channel, count, output, [&](const float*) { return fixed; });
+    } else {
+        const auto order = lane_order(piece.source);
+        store_tile(plan, at, sums, piece.channel, count, output,
+                   [&](const float* lanes) { return pick(load(lanes), order, fixed); });
     }
+}
+
+void store_pieces(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, const TileAt& at,
+                  const TileSums& sums, const Output& output) {
+    for (int64_t p = block.first_piece; p < block.last_piece; ++p) store_piece(plan, plan.pieces[p], at, sums, output);
 }
 
 constexpr int64_t kPrefetch = 16;  // entries ahead
@@ -91,14 +101,19 @@ void tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& blo
         }
     }
 
-    if (output.residual != nullptr || block.first_piece != block.last_piece) {
+    if (output.residual != nullptr || !block.is_consecutive) {
+        // Rare enough to go through memory.
         alignas(64) float values[Runs * Pixels * kLanes];
 #pragma GCC unroll 8
         for (int r = 0; r < Runs; ++r) {
 #pragma GCC unroll 8
             for (int i = 0; i < Pixels; ++i) store(values + (r * Pixels + i) * kLanes, Arithmetic::floats(sums[r][i]));
         }
-        finish_tile(plan, block, at, Runs, Pixels, values, output);
+        const TileSums stored{values, Runs, Pixels};
+        if (block.is_consecutive) {
+            store_tile(plan, at, stored, block.channel, kLanes, output, [](const float* lanes) { return load(lanes); });
+        }
+        store_pieces(plan, block, at, stored, output);
         return;
     }
     const bool relu = plan.relu;
@@ -119,6 +134,8 @@ void tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& blo
             }
         }
     }
+    // Only channels without weights are left, which read no sums.
+    if (block.first_piece != block.last_piece) store_pieces(plan, block, at, {bias, Runs, Pixels}, output);
 }
 
 using TileKernel = void (*)(const sparseplan::VectorPlan&, const sparseplan::VectorBlock&, const float*, const TileAt&,
