@@ -13,6 +13,18 @@ def fill_scratch(value: float, threads: int) -> None: ...
 def peak_flop_per_s(unit: Unit, seconds: float, threads: int) -> float | None: ...
 def bandwidth_byte_per_s(bytes_per_thread: int, seconds: float, threads: int) -> float: ...
 def parallel_region_latency_s(threads: int) -> float: ...
+def requantise(
+    *,
+    isa: str,
+    sums: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    multiplier: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    zero_point: int,
+    low: int,
+    residual: NDArray[np.uint8] | None,
+    y: NDArray[np.uint8],
+) -> None: ...
 
 @final
 class FlatShape:
@@ -106,6 +118,7 @@ class VectorShape:
         band_columns: int,
         chunk_entries: int,
         copies_input: bool,
+        padding_word: int,
     ) -> None: ...
 
 @final
@@ -123,6 +136,9 @@ class VectorSparse:
         group_offset: int,
         bias: NDArray[np.float32] | None,
         relu: bool,
+        requantisation: NDArray[np.int32] | None,
+        zero_point: int,
+        low: int,
     ) -> None: ...
     def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
     @property

@@ -59,10 +59,10 @@ def reference(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool,
 def error_limit(problem: Problem) -> float:
     """The error limit of the problem's dtype; that of float32 grows with the root of the length of the sums.
 
-    A bfloat16 result is rounded once at the end, so its error does not grow: the sums are kept in float32.
+    A result of fewer bits is rounded once at the end, so its error does not grow: the sums are kept in 32 bits.
     """
-    if problem.dtype == "bfloat16":
-        return ERROR_LIMITS["bfloat16"]
+    if problem.dtype != "float32":
+        return ERROR_LIMITS[problem.dtype]
     return ERROR_LIMITS["float32"] * max(1.0, math.sqrt(math.prod(problem.weight_shape[1:]) / 1024.0))
 
 

@@ -2,8 +2,8 @@
 
 A *word* is 32 bits of input: one float32 channel, two bfloat16 or four uint8 ones. Lanes run over output channels. For
 each packed entry, ``sums[pixel][lane] += weights[entry][lane] * x[pixel][word of the entry]`` over all pixels of a
-tile. A tile is a few *runs*: consecutive output pixels of a line, so that one address and a step find their words. These
-are read from the caller's channels_last memory where nothing is padded, else from a copy in planes
+tile. A tile is a few *runs*: consecutive output pixels of a line, so that one address and a step find their words.
+These are read from the caller's channels_last memory where nothing is padded, else from a copy in planes
 ``[word][phase][image][row][column]``; with stride s, phase a holds the padded rows (columns) a, a + s, a + 2 s, ...
 """
 

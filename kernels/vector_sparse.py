@@ -12,20 +12,23 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
-from .dense import MEMORY_FORMATS, TORCH_DTYPES, UNITS
+from .dense import MEMORY_FORMATS, SHORT_DTYPES, TORCH_DTYPES, UNITS
 from .errors import InputError
 from .native_layer import check_weights, to_numpy
 from .pattern import BlockPart, SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Op, Problem
+from .quantisation import Quantisation, quantise_layer, why_sums_overflow
 from .spec import Cost, KernelSpec, Machine
 from .vector_shape import (
     CHUNK_BYTES,
     WORD_BYTES,
     VectorSet,
+    VectorShape,
     group_offset,
     tap_offsets,
     vector_shape,
@@ -33,6 +36,7 @@ from .vector_shape import (
 )
 
 VECTOR_SETS = (
+    VectorSet(isa="avx512vnni", dtype="int8", lanes=16, max_run=7, max_runs=4),
     VectorSet(isa="avx512bf16", dtype="bfloat16", lanes=16, max_run=7, max_runs=4),
     VectorSet(isa="avx512", dtype="float32", lanes=16, max_run=7, max_runs=4),
     VectorSet(isa="avx2", dtype="float32", lanes=8, max_run=7, max_runs=2),
@@ -51,53 +55,53 @@ class PackedVector:
 
 
 def pack_vector(
-    problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, *, vectors: VectorSet
+    problem: Problem,
+    weight: Tensor,
+    bias: Tensor | None,
+    relu: bool,
+    quantisation: Quantisation | None = None,
+    *,
+    vectors: VectorSet,
 ) -> PackedVector:
     """Pack a dense weight [K, C, R, S] that contains zeros.
+
+    Parameters
+    ----------
+    quantisation : Quantisation or None
+        Of input and output, for int8 alone.
 
     Raises
     ------
     InputError
-        If the weight or the bias does not have the shape and dtype of the problem.
+        If the weight or the bias does not have the shape and dtype of the problem, or an int8 layer has no
+        quantisation.
     """
     check_weights(problem, weight, bias)
+    matrix, start, padding_word, constants = to_numpy(weight), None if bias is None else to_numpy(bias), 0, None
+    zero_point, low = 0, 0
+    if problem.dtype == "int8":
+        if quantisation is None:
+            raise InputError("an int8 layer needs the quantisation of its input and output")
+        layer = quantise_layer(weight, bias, relu, quantisation)
+        matrix, start = layer.weight.astype(np.float32), None
+        constants = np.stack([layer.folded_bias(), layer.multiplier, layer.shift])
+        zero_point, low = layer.y_zero_point, layer.low
+        padding_word = layer.x_zero_point * 0x01010101
     shape = vector_shape(problem, vectors)
-    native_shape = _native.VectorShape(
-        n=shape.n,
-        h_in=shape.h_in,
-        w_in=shape.w_in,
-        c_out=problem.c_out,
-        h_out=shape.h_out,
-        w_out=shape.w_out,
-        stride_h=problem.stride[0],
-        stride_w=problem.stride[1],
-        pad_h=problem.padding[0],
-        pad_w=problem.padding[1],
-        groups=problem.groups,
-        group_bytes=problem.weight_shape[1] * DTYPE_BYTES[problem.dtype],
-        group_words=shape.group_words,
-        rows=shape.rows,
-        pitch=shape.pitch,
-        phase_bytes=shape.phase_bytes,
-        word_bytes=shape.word_bytes,
-        step_bytes=shape.step_bytes,
-        run_pixels=shape.run_pixels,
-        band_lines=shape.band_lines,
-        band_columns=shape.band_columns,
-        chunk_entries=CHUNK_BYTES // (vectors.lanes * WORD_BYTES),
-        copies_input=shape.copies_input,
-    )
     native = _native.VectorSparse(
         isa=vectors.isa,
         dtype=vectors.dtype,
-        shape=native_shape,
+        shape=_native_shape(problem, shape, vectors, padding_word),
         phases_h=list(shape.phases_h),
         phases_w=list(shape.phases_w),
-        weight=to_numpy(weight).reshape(problem.c_out, problem.weight_shape[1], -1),
+        weight=matrix.reshape(problem.c_out, problem.weight_shape[1], -1),
         tap_offset=tap_offsets(problem, shape),
         group_offset=group_offset(problem, shape),
-        bias=None if bias is None else to_numpy(bias),
+        bias=start,
         relu=relu,
+        requantisation=constants,
+        zero_point=zero_point,
+        low=low,
     )
     return PackedVector(problem=problem, native=native)
 
@@ -164,7 +168,38 @@ def why_vector_unsupported(problem: Problem, machine: Machine, *, op: Op, vector
     for part in parse_pattern(problem.pattern).parts:
         if isinstance(part, SasPart):
             return f"pattern {part.name!r} sparsifies activations, which this kernel does not skip"
+    if problem.dtype == "int8" and (reason := why_sums_overflow(problem)):
+        return reason
     return why_layout_unsupported(problem, vectors)
+
+
+def _native_shape(problem: Problem, shape: VectorShape, vectors: VectorSet, padding_word: int) -> _native.VectorShape:
+    return _native.VectorShape(
+        n=shape.n,
+        h_in=shape.h_in,
+        w_in=shape.w_in,
+        c_out=problem.c_out,
+        h_out=shape.h_out,
+        w_out=shape.w_out,
+        stride_h=problem.stride[0],
+        stride_w=problem.stride[1],
+        pad_h=problem.padding[0],
+        pad_w=problem.padding[1],
+        groups=problem.groups,
+        group_bytes=problem.weight_shape[1] * DTYPE_BYTES[problem.dtype],
+        group_words=shape.group_words,
+        rows=shape.rows,
+        pitch=shape.pitch,
+        phase_bytes=shape.phase_bytes,
+        word_bytes=shape.word_bytes,
+        step_bytes=shape.step_bytes,
+        run_pixels=shape.run_pixels,
+        band_lines=shape.band_lines,
+        band_columns=shape.band_columns,
+        chunk_entries=CHUNK_BYTES // (vectors.lanes * WORD_BYTES),
+        copies_input=shape.copies_input,
+        padding_word=padding_word,
+    )
 
 
 def _expected_entries(problem: Problem, vectors: VectorSet) -> tuple[int, float]:
@@ -206,9 +241,8 @@ def _checked(name: str, tensor: Tensor, problem: Problem, shape: tuple[int, ...]
 
 
 def _spec(op: Op, vectors: VectorSet) -> KernelSpec:
-    short = {"float32": "f32", "bfloat16": "bf16", "int8": "i8"}[vectors.dtype]
     return KernelSpec(
-        name=f"{op}_vector_{short}_nhwc__{vectors.isa}",
+        name=f"{op}_vector_{SHORT_DTYPES[vectors.dtype]}_nhwc__{vectors.isa}",
         op=op,
         patterns=PATTERNS,
         dtype=vectors.dtype,

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from ..kernels.inputs import LayerInputs, random_inputs
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
-from ..kernels.reference import error_limit, reference, relative_error
+from ..kernels.reference import error_limit, relative_error
 from ..kernels.registry import kernel_named
 from ..kernels.select import NoKernel, eligible, select, why_ineligible
 from ..kernels.spec import KernelSpec, Machine
@@ -30,16 +30,6 @@ BUDGET_S = 1.0
 """Time for the samples of one kernel on one problem."""
 SEED = 0
 """Of the random inputs and weights: two runs measure the same numbers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inputs:
-    """What all rivals on one problem get, rounded to the problem's dtype, and the right answer."""
-
-    weight: Tensor
-    bias: Tensor
-    x: Tensor
-    expected: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +132,10 @@ def measure_rivals(
     budget_s : float
         For all kernels together, in seconds.
     """
-    inputs = _make_inputs(problem, weight, generator)
+    inputs = random_inputs(problem, weight, generator)
+    expected = inputs.expected()
     with torch.inference_mode(), _torch_threads(problem.threads):
-        checked = [_check(problem, kernel, inputs) for kernel in kernels]
+        checked = [_check(kernel, inputs, expected) for kernel in kernels]
         right = [rival for rival in checked if rival.reason is None]
         times = measure_alternating([rival.call for rival in right], budget_s=budget_s) if right else ()
     time_of = {rival.kernel.name: stats for rival, stats in zip(right, times, strict=True)}
@@ -190,23 +181,14 @@ def _no_time(problem: Problem, kernel: str | None, reason: str) -> MeasureRecord
     )
 
 
-def _make_inputs(problem: Problem, weight: Tensor, generator: torch.Generator) -> _Inputs:
-    dtype = TORCH_DTYPES[problem.dtype]
-    # Rounded before the reference sees them, so that the error is the kernel's own.
-    weight = weight.to(dtype).float()
-    bias = torch.randn(problem.c_out, generator=generator).to(dtype).float()
-    x = torch.randn(problem.input_shape, generator=generator).to(dtype)
-    return _Inputs(weight=weight, bias=bias, x=x, expected=reference(problem, weight, bias, True, x))
-
-
-def _check(problem: Problem, kernel: KernelSpec, inputs: _Inputs) -> _Checked:
+def _check(kernel: KernelSpec, inputs: LayerInputs, expected: Tensor) -> _Checked:
     start = time.perf_counter()
-    packed: Any = kernel.pack(problem, inputs.weight, inputs.bias, True)
+    packed: Any = inputs.pack(kernel)
     pack_time_s = time.perf_counter() - start
-    x = inputs.x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout]) if problem.op == "conv2d" else inputs.x
+    x = inputs.x_for(kernel)
     y = kernel.run(packed, x)
-    error, limit = relative_error(y, inputs.expected), error_limit(problem)
-    absolute = float((y.double() - inputs.expected).abs().max())
+    error, limit = relative_error(y, expected), error_limit(inputs.problem)
+    absolute = float((y.double() - expected).abs().max())
     return _Checked(
         kernel=kernel,
         call=partial(kernel.run, packed, x),

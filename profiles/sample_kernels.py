@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
-from ..kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from ..kernels.inputs import random_inputs
 from ..kernels.pattern import DENSE, parse_pattern
 from ..kernels.problem import Problem
 from ..kernels.select import eligible
-from ..kernels.spec import KernelSpec, Layout, Machine
+from ..kernels.spec import KernelSpec, Machine
 from ..kernels.weights import make_weight
 from .schema import KernelSample
 from .timing import measure_alternating
@@ -58,17 +57,15 @@ def sample_kernels(
     """
     if not kernels:
         return ()
-    weight = make_weight(problem, generator)
-    bias = torch.randn(problem.c_out, generator=generator)
-    x = torch.randn(problem.input_shape, generator=generator).to(TORCH_DTYPES[problem.dtype])
+    inputs = random_inputs(problem, make_weight(problem, generator), generator)
     calls: list[Callable[[], object]] = []
     pack_times_s: list[float] = []
     with torch.inference_mode():
         for kernel in kernels:
             start = time.perf_counter()
-            packed = kernel.pack(problem, weight, bias, True)
+            packed = inputs.pack(kernel)
             pack_times_s.append(time.perf_counter() - start)
-            calls.append(partial(kernel.run, packed, _in_layout(x, kernel.layout)))
+            calls.append(partial(kernel.run, packed, inputs.x_for(kernel)))
         times = measure_alternating(calls, budget_s=budget_s, target_spread_frac=NOISY_SPREAD_FRAC)
     return tuple(
         KernelSample(
@@ -80,7 +77,3 @@ def sample_kernels(
         )
         for kernel, time_s, pack_time_s in zip(kernels, times, pack_times_s, strict=True)
     )
-
-
-def _in_layout(x: Tensor, layout: Layout) -> Tensor:
-    return x.contiguous(memory_format=MEMORY_FORMATS[layout]) if x.dim() == 4 else x

@@ -8,6 +8,7 @@ NB_MODULE(_native, m) {
     m.def("fill_scratch", &sparseplan::fill_scratch, "value"_a, "threads"_a);
     sparseplan::bind_ceilings(m);
     sparseplan::bind_flat(m);
+    sparseplan::bind_requantise(m);
     sparseplan::bind_sell(m);
     sparseplan::bind_vector(m);
 }

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from sparseplan.kernels.cpu import detect_machine
-from sparseplan.kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from sparseplan.kernels.dense import MEMORY_FORMATS, SHORT_DTYPES, TORCH_DTYPES
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.groups import magnitude_mask
+from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
-from sparseplan.kernels.reference import error_limit, reference, relative_error
+from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY, kernel_named
 from sparseplan.kernels.spec import KernelSpec, Machine
 
@@ -44,6 +45,12 @@ LINEARS = {
     "one_sample": Problem(op="linear", n=1, c_in=1500, c_out=10),
     "one_output": Problem(op="linear", n=4, c_in=19, c_out=1),
     "one_of_all": Problem(op="linear", n=1, c_in=1, c_out=1),
+}
+UNITS_OF_DTYPE = {
+    "float32": ("fma_f32",),
+    "float16": ("fma_f16",),
+    "bfloat16": ("dot_bf16", "tile_bf16"),
+    "int8": ("dot_int8", "tile_int8"),
 }
 EXAMPLE_OF_KIND = {"block": "block:4x2", "n:m": "2:4"}
 
@@ -114,26 +121,22 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
         if reason := kernel.why_unsupported(sized, machine):
             reasons.append(reason)
             continue
-        x = torch.randn(sized.input_shape, generator=generator).to(dtype)
-        if kernel.op == "conv2d":
-            x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
-        bias = torch.randn(sized.c_out, generator=generator).to(dtype).float()
-        for name, raw in _weights(sized, generator).items():
-            weight = raw.to(dtype).float()
-            for some_bias, relu in ((bias, True), (None, False)):
-                before = (weight.clone(), x.clone())
+        for name, weight in _weights(sized, generator).items():
+            with_bias = random_inputs(sized, weight, generator)
+            for inputs in (with_bias, replace(with_bias, bias=None, relu=False)):
+                x = inputs.x_for(kernel)
+                before = (inputs.weight.clone(), x.clone())
                 with torch.inference_mode():
-                    packed = kernel.pack(sized, weight, some_bias, relu)
+                    packed = inputs.pack(kernel)
                     y, again = kernel.run(packed, x), kernel.run(packed, x)
-                where = f"{kind}, weight {name}, relu {relu}"
+                where = f"{kind}, weight {name}, relu {inputs.relu}"
                 assert y.shape == sized.output_shape, where
                 assert y.dtype == dtype, where
                 if kernel.op == "conv2d":
                     assert y.is_contiguous(memory_format=MEMORY_FORMATS[kernel.layout]), where
-                expected = reference(sized, weight, some_bias, relu, x)
-                assert relative_error(y, expected) <= error_limit(sized), where
+                assert relative_error(y, inputs.expected()) <= error_limit(sized), where
                 assert torch.equal(y, again), f"{where}: the second run differs"
-                assert torch.equal(weight, before[0]), f"{where}: the weight was changed"
+                assert torch.equal(inputs.weight, before[0]), f"{where}: the weight was changed"
                 assert torch.equal(x, before[1]), f"{where}: the input was changed"
     if len(reasons) == len(kernel.patterns):
         pytest.skip(reasons[0])
@@ -150,7 +153,7 @@ def test_cost_counts_work(kernel: KernelSpec) -> None:
         assert cost.bytes_streamed > 0
         assert cost.bytes_moved >= sized.input_bytes + sized.output_bytes
         assert cost.tasks >= 1
-        assert cost.unit == ("fma_f32" if kernel.dtype == "float32" else "dot_bf16")
+        assert cost.unit in UNITS_OF_DTYPE[kernel.dtype]
         if kind not in ("dense", "n:m"):
             sparser = kernel.cost(sized.with_sparsity(sized.pattern, 0.9))
             assert sparser.flop <= cost.flop
@@ -177,7 +180,7 @@ def test_names_are_unique_and_say_what_they_are() -> None:
     assert len(set(names)) == len(names)
     for kernel in REGISTRY:
         assert kernel.name.startswith(f"{kernel.op}_")
-        assert ("_f32_" if kernel.dtype == "float32" else "_bf16_") in kernel.name
+        assert f"_{SHORT_DTYPES[kernel.dtype]}_" in kernel.name
 
 
 def test_kernel_named() -> None:

@@ -20,6 +20,7 @@ inline void store(float* to, Vec v) { _mm256_storeu_ps(to, v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return _mm256_max_ps(zero(), v); }
+inline Vec at_least(Vec floor, Vec v) { return _mm256_max_ps(floor, v); }
 inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 
 inline __m256i first(int count) {

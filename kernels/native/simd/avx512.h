@@ -20,6 +20,7 @@ inline void store(float* to, Vec v) { _mm512_storeu_ps(to, v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return _mm512_max_ps(zero(), v); }
+inline Vec at_least(Vec floor, Vec v) { return _mm512_max_ps(floor, v); }
 inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 
 inline __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }

@@ -23,6 +23,7 @@ inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return v < zero() ? zero() : v; }
+inline Vec at_least(Vec floor, Vec v) { return v < floor ? floor : v; }
 inline Vec add(Vec a, Vec b) { return a + b; }
 
 inline Vec load_first(const float* from, int count) {

@@ -4,36 +4,46 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <limits>
+
+#include "vector/plan.h"
 
 namespace {
 
 struct Arithmetic {
     using Value = uint16_t;
-    using Sums = Vec;
 
-    static Sums start(const float* bias) { return load(bias); }
+    struct Channels {
+        Vec floor;  // 0 with the rectifier; a NaN stays one
+    };
+    static Channels channels(const sparseplan::VectorPlan& plan, int64_t) {
+        return {broadcast(plan.relu ? 0.0f : -std::numeric_limits<float>::infinity())};
+    }
+
+    static Vec start(const float* bias) { return load(bias); }
     static __m512bh weights(const uint32_t* from) { return (__m512bh)_mm512_load_si512(from); }
-    static void accumulate(Sums& sums, __m512bh weights, const char* word) {
+    static void accumulate(Vec& sums, __m512bh weights, const char* word) {
         sums = _mm512_dpbf16_ps(sums, weights, (__m512bh)_mm512_set1_epi32(*reinterpret_cast<const int*>(word)));
     }
-    static Vec floats(Sums sums) { return sums; }
 
-    static Vec load_values(const Value* from) {
-        return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    static void put(Value* to, Vec sums, const Channels& channels) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(sums, channels));
     }
-    static void store_values(Value* to, Vec v) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(v));
+    static void put_residual(Value* to, Vec sums, const Value* residual, const Channels& channels) {
+        put(to, add(sums, widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(residual)))), channels);
     }
-    static Vec load_first_values(const Value* from, int count) {
-        return widen(_mm256_maskz_loadu_epi16(first(count), from));
-    }
-    static void store_first_values(Value* to, Vec v, int count) {
-        _mm256_mask_storeu_epi16(to, first(count), (__m256i)_mm512_cvtneps_pbh(v));
+    // The first `count` lanes; `residual` may be null.
+    static void put_first(Value* to, Vec sums, const Value* residual, int count, const Channels& channels) {
+        if (residual != nullptr) sums = add(sums, widen(_mm256_maskz_loadu_epi16(first(count), residual)));
+        _mm256_mask_storeu_epi16(to, first(count), narrow(sums, channels));
     }
 
   private:
     static Vec widen(__m256i values) {
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
+    }
+    static __m256i narrow(Vec sums, const Channels& channels) {
+        return (__m256i)_mm512_cvtneps_pbh(at_least(channels.floor, sums));
     }
 };
 

@@ -2,24 +2,38 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
+#include <limits>
+
+#include "vector/plan.h"
 
 namespace {
 
 struct Arithmetic {
     using Value = float;
-    using Sums = Vec;
 
-    static Sums start(const float* bias) { return load(bias); }
+    // What turns the sums of some output channels into values.
+    struct Channels {
+        Vec floor;  // 0 with the rectifier; a NaN stays one
+    };
+    static Channels channels(const sparseplan::VectorPlan& plan, int64_t) {
+        return {broadcast(plan.relu ? 0.0f : -std::numeric_limits<float>::infinity())};
+    }
+
+    static Vec start(const float* bias) { return load(bias); }
     static Vec weights(const uint32_t* from) { return load(reinterpret_cast<const float*>(from)); }
-    static void accumulate(Sums& sums, Vec weights, const char* word) {
+    static void accumulate(Vec& sums, Vec weights, const char* word) {
         sums = multiply_add(weights, broadcast(*reinterpret_cast<const float*>(word)), sums);
     }
-    static Vec floats(Sums sums) { return sums; }
-    static Vec load_values(const Value* from) { return load(from); }
-    static void store_values(Value* to, Vec v) { store(to, v); }
-    static Vec load_first_values(const Value* from, int count) { return load_first(from, count); }
-    static void store_first_values(Value* to, Vec v, int count) { store_first(to, v, count); }
+
+    static void put(Value* to, Vec sums, const Channels& channels) { store(to, at_least(channels.floor, sums)); }
+    static void put_residual(Value* to, Vec sums, const Value* residual, const Channels& channels) {
+        put(to, add(sums, load(residual)), channels);
+    }
+    // The first `count` lanes; `residual` may be null.
+    static void put_first(Value* to, Vec sums, const Value* residual, int count, const Channels& channels) {
+        if (residual != nullptr) sums = add(sums, load_first(residual, count));
+        store_first(to, at_least(channels.floor, sums), count);
+    }
 };
 
 }  // namespace

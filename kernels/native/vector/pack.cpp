@@ -57,7 +57,7 @@ void check(const VectorTable& isa, const VectorPlan& plan, const VectorWeight& w
 
 VectorSparse::VectorSparse(const VectorTable& isa, const VectorPlan& shape, std::vector<int64_t> phases_h,
                            std::vector<int64_t> phases_w, const VectorWeight& weight, const uint32_t* tap_offset,
-                           int64_t group_offset)
+                           int64_t group_offset, const VectorRequantisation* requantisation)
     : isa_(isa), plan_(shape), phases_h_(std::move(phases_h)), phases_w_(std::move(phases_w)) {
     plan_.phases_h = phases_h_.data();
     plan_.phases_w = phases_w_.data();
@@ -92,6 +92,8 @@ VectorSparse::VectorSparse(const VectorTable& isa, const VectorPlan& shape, std:
     }
 
     align_weights();
+    require((isa_.value_bytes == 1) == (requantisation != nullptr), "int8 layers, and no others, are requantised");
+    if (requantisation != nullptr) arrange(*requantisation);
     plan_.bias = bias_.data();
     plan_.blocks = blocks_.data();
     plan_.blocks_count = count;
@@ -104,7 +106,8 @@ void VectorSparse::add_block(const std::vector<int64_t>& channels, int64_t first
                              const VectorWeight& weight) {
     const auto bias = [&](int64_t k) { return weight.bias == nullptr ? 0.0f : weight.bias[k]; };
     for (int64_t lane = 0; lane < isa_.lanes; ++lane) {
-        bias_.push_back(lane < static_cast<int64_t>(channels.size()) ? bias(channels[lane]) : 0.0f);
+        lane_channels_.push_back(lane < static_cast<int64_t>(channels.size()) ? channels[lane] : -1);
+        bias_.push_back(lane_channels_.back() < 0 ? 0.0f : bias(lane_channels_.back()));
     }
     const auto lanes = static_cast<int64_t>(channels.size());
     const bool consecutive = lanes == isa_.lanes && channels.front() == first && channels.back() == first + lanes - 1;
@@ -159,10 +162,35 @@ void VectorSparse::encode(const VectorWeight& weight, int64_t channel, int64_t w
         std::memcpy(to, row + word * weight.taps, sizeof *to);
         return;
     }
+    if (isa_.value_bytes == 1) {
+        int8_t quad[4] = {};
+        const int64_t count = std::min<int64_t>(4, weight.group_channels - word * 4);
+        for (int64_t i = 0; i < count; ++i) quad[i] = static_cast<int8_t>(row[(word * 4 + i) * weight.taps]);
+        std::memcpy(to, quad, sizeof quad);
+        return;
+    }
     const int64_t first = word * 2;
     const uint32_t low = bfloat16(row[first * weight.taps]);
     const uint32_t high = first + 1 < weight.group_channels ? bfloat16(row[(first + 1) * weight.taps]) : 0u;
     *to = high << 16 | low;
+}
+
+// The constants in the order of the lanes of each block, then in that of the output channels of each piece.
+void VectorSparse::arrange(const VectorRequantisation& requantisation) {
+    std::vector<int64_t> channels = lane_channels_;
+    for (const VectorPiece& piece : pieces_) {
+        for (int64_t i = 0; i < isa_.lanes; ++i) channels.push_back(i < piece.count ? piece.channel + i : -1);
+    }
+    std::vector<int32_t> bias, multiplier, shift;
+    for (const int64_t k : channels) {
+        bias.push_back(k < 0 ? 0 : requantisation.bias[k]);
+        multiplier.push_back(k < 0 ? 0 : requantisation.multiplier[k]);
+        shift.push_back(k < 0 ? 1 : requantisation.shift[k]);
+    }
+    requantisation_ = std::make_unique<RequantisationTable>(bias.data(), multiplier.data(), shift.data(),
+                                                            static_cast<int64_t>(channels.size()),
+                                                            requantisation.zero_point, requantisation.low);
+    plan_.requantisation = requantisation_->view();
 }
 
 void VectorSparse::align_weights() {

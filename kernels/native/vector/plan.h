@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "requantise/requantise.h"
+
 namespace sparseplan {
 
 constexpr int kMaxVectorLanes = 16;
@@ -45,6 +47,7 @@ struct VectorPlan {
     const VectorBlock* blocks;
     int64_t blocks_count;
     const VectorPiece* pieces;
+    Requantisation requantisation;  // of int8: kMaxVectorLanes channels a slot, one for each block, then each piece
     const uint32_t* offsets;      // [entries], bytes from a run's first word
     const uint32_t* weights;      // [entries, lanes], 64-byte aligned
 };

@@ -104,7 +104,7 @@ void compute_band(const sparseplan::VectorPlan& plan, const Band& band, const ch
                 at.ahead = next.begin + asked;
                 at.ahead_bytes = asked < next.bytes ? 2 * kLine : 0;
                 asked += (plan.blocks[b].end - plan.blocks[b].begin) * at.ahead_bytes;
-                kernel(plan, plan.blocks[b], plan.bias + b * kLanes, at, output);
+                kernel(plan, b, at, output);
             }
         }
         block_begin = chunk_end;

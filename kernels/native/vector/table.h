@@ -20,5 +20,6 @@ extern const VectorTable kVectorF32Baseline;
 extern const VectorTable kVectorF32Avx2;
 extern const VectorTable kVectorF32Avx512;
 extern const VectorTable kVectorBf16Avx512;
+extern const VectorTable kVectorInt8Avx512;
 
 }  // namespace sparseplan

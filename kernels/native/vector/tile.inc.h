@@ -22,49 +22,44 @@ struct Output {
     const Arithmetic::Value* residual;  // or null
 };
 
-// Values of the output channels from `channel` on, one vector for each pixel of a tile: `make(sums)` gives what it
-// starts from. Whole vectors unless `count` is less.
+// Values of the output channels from `channel` on, one vector for each pixel of a tile; make(i) gives the sums of the
+// i-th. Whole vectors unless `count` is less.
 template <typename Make>
 inline void store_tile(const sparseplan::VectorPlan& plan, const TileAt& at, const TileSums& sums, int64_t channel,
-                       int count, const Output& output, Make make) {
-    const float* from = sums.values;
+                       int count, const Arithmetic::Channels& channels, const Output& output, Make make) {
+    int64_t index = 0;
     for (int r = 0; r < sums.runs; ++r) {
         int64_t to = at.out[r] + channel;
-        for (int i = 0; i < sums.pixels; ++i, from += kLanes, to += plan.c_out) {
-            Vec v = make(from);
-            if (output.residual != nullptr) {
-                const Arithmetic::Value* residual = output.residual + to;
-                v = add(v, count == kLanes ? Arithmetic::load_values(residual)
-                                           : Arithmetic::load_first_values(residual, count));
-            }
-            if (plan.relu) v = positive(v);
-            if (count == kLanes) {
-                Arithmetic::store_values(output.y + to, v);
+        for (int i = 0; i < sums.pixels; ++i, ++index, to += plan.c_out) {
+            const Arithmetic::Value* residual = output.residual == nullptr ? nullptr : output.residual + to;
+            if (count < kLanes) {
+                Arithmetic::put_first(output.y + to, make(index), residual, count, channels);
+            } else if (residual == nullptr) {
+                Arithmetic::put(output.y + to, make(index), channels);
             } else {
-                Arithmetic::store_first_values(output.y + to, v, count);
+                Arithmetic::put_residual(output.y + to, make(index), residual, channels);
             }
         }
     }
 }
 
 // The lanes of a block that are not consecutive output channels, and channels without weights between them.
-void store_piece(const sparseplan::VectorPlan& plan, const sparseplan::VectorPiece& piece, const TileAt& at,
-                 const TileSums& sums, const Output& output) {
-    // The blocks that follow write what runs over: a masked store costs twenty whole ones on Zen 4.
-    const int count = at.runs_over && piece.channel + kLanes <= plan.c_out ? kLanes : piece.count;
-    const Vec fixed = load(piece.fixed);
-    if (piece.is_fixed) {
-        store_tile(plan, at, sums, piece.channel, count, output, [&](const float*) { return fixed; });
-    } else {
-        const auto order = lane_order(piece.source);
-        store_tile(plan, at, sums, piece.channel, count, output,
-                   [&](const float* lanes) { return pick(load(lanes), order, fixed); });
-    }
-}
-
 void store_pieces(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, const TileAt& at,
                   const TileSums& sums, const Output& output) {
-    for (int64_t p = block.first_piece; p < block.last_piece; ++p) store_piece(plan, plan.pieces[p], at, sums, output);
+    for (int64_t p = block.first_piece; p < block.last_piece; ++p) {
+        const sparseplan::VectorPiece& piece = plan.pieces[p];
+        // The blocks that follow write what runs over: a masked store costs twenty whole ones on Zen 4.
+        const int count = at.runs_over && piece.channel + kLanes <= plan.c_out ? kLanes : piece.count;
+        const Arithmetic::Channels channels = Arithmetic::channels(plan, plan.blocks_count + p);
+        const Vec fixed = load(piece.fixed);
+        if (piece.is_fixed) {
+            store_tile(plan, at, sums, piece.channel, count, channels, output, [&](int64_t) { return fixed; });
+        } else {
+            const auto order = lane_order(piece.source);
+            store_tile(plan, at, sums, piece.channel, count, channels, output,
+                       [&](int64_t i) { return pick(load(sums.values + i * kLanes), order, fixed); });
+        }
+    }
 }
 
 constexpr int64_t kPrefetch = 16;  // entries ahead
@@ -72,13 +67,13 @@ constexpr int64_t kLine = 64;
 
 // Runs x Pixels accumulators. Planar: the words of consecutive pixels are adjacent.
 template <int Runs, int Pixels, bool Planar>
-void tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& block, const float* bias, const TileAt& at,
-          const Output& output) {
-    Arithmetic::Sums sums[Runs][Pixels];
+void tile(const sparseplan::VectorPlan& plan, int64_t index, const TileAt& at, const Output& output) {
+    const sparseplan::VectorBlock& block = plan.blocks[index];
+    Vec sums[Runs][Pixels];
 #pragma GCC unroll 8
     for (int r = 0; r < Runs; ++r) {
 #pragma GCC unroll 8
-        for (int i = 0; i < Pixels; ++i) sums[r][i] = Arithmetic::start(bias);
+        for (int i = 0; i < Pixels; ++i) sums[r][i] = Arithmetic::start(plan.bias + index * kLanes);
     }
 
     const int64_t step = Planar ? 4 : plan.step_bytes;
@@ -101,45 +96,35 @@ void tile(const sparseplan::VectorPlan& plan, const sparseplan::VectorBlock& blo
         }
     }
 
-    if (output.residual != nullptr || !block.is_consecutive) {
-        // Rare enough to go through memory.
-        alignas(64) float values[Runs * Pixels * kLanes];
+    const Arithmetic::Channels channels = Arithmetic::channels(plan, index);
+    if (output.residual == nullptr && block.is_consecutive) {
+        const int64_t c_out = plan.c_out;
 #pragma GCC unroll 8
         for (int r = 0; r < Runs; ++r) {
+            Arithmetic::Value* to = output.y + block.channel + at.out[r];
 #pragma GCC unroll 8
-            for (int i = 0; i < Pixels; ++i) store(values + (r * Pixels + i) * kLanes, Arithmetic::floats(sums[r][i]));
+            for (int i = 0; i < Pixels; ++i, to += c_out) Arithmetic::put(to, sums[r][i], channels);
         }
-        const TileSums stored{values, Runs, Pixels};
-        if (block.is_consecutive) {
-            store_tile(plan, at, stored, block.channel, kLanes, output, [](const float* lanes) { return load(lanes); });
-        }
-        store_pieces(plan, block, at, stored, output);
+        // What is left are channels without weights, which read no sums.
+        if (block.first_piece != block.last_piece) store_pieces(plan, block, at, {nullptr, Runs, Pixels}, output);
         return;
     }
-    const bool relu = plan.relu;
-    const int64_t c_out = plan.c_out;
-    Arithmetic::Value* const y = output.y + block.channel;
+    // Rare enough to go through memory.
+    alignas(64) float values[Runs * Pixels * kLanes];
 #pragma GCC unroll 8
     for (int r = 0; r < Runs; ++r) {
-        Arithmetic::Value* pixel = y + at.out[r];
-        if (relu) {
 #pragma GCC unroll 8
-            for (int i = 0; i < Pixels; ++i, pixel += c_out) {
-                Arithmetic::store_values(pixel, positive(Arithmetic::floats(sums[r][i])));
-            }
-        } else {
-#pragma GCC unroll 8
-            for (int i = 0; i < Pixels; ++i, pixel += c_out) {
-                Arithmetic::store_values(pixel, Arithmetic::floats(sums[r][i]));
-            }
-        }
+        for (int i = 0; i < Pixels; ++i) store(values + (r * Pixels + i) * kLanes, sums[r][i]);
     }
-    // Only channels without weights are left, which read no sums.
-    if (block.first_piece != block.last_piece) store_pieces(plan, block, at, {bias, Runs, Pixels}, output);
+    const TileSums stored{values, Runs, Pixels};
+    if (block.is_consecutive) {
+        store_tile(plan, at, stored, block.channel, kLanes, channels, output,
+                   [&](int64_t i) { return load(values + i * kLanes); });
+    }
+    store_pieces(plan, block, at, stored, output);
 }
 
-using TileKernel = void (*)(const sparseplan::VectorPlan&, const sparseplan::VectorBlock&, const float*, const TileAt&,
-                            const Output&);
+using TileKernel = void (*)(const sparseplan::VectorPlan&, int64_t, const TileAt&, const Output&);
 
 struct TileKernels {
     TileKernel planar[kMaxRuns + 1][kMaxRun + 1];

@@ -1,0 +1,94 @@
+"""What one run of a kernel needs, random but rounded to the problem's dtype, and the right answer to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .dense import MEMORY_FORMATS, TORCH_DTYPES
+from .problem import Problem
+from .quantisation import Quantisation, choose_scale, quantise
+from .reference import reference
+from .reference_int8 import reference_int8
+from .spec import KernelSpec
+
+X_RANGE = (-2.0, 3.0)
+"""Real inputs that int8 stores: most of a normal variable, with a zero point that is not the middle."""
+Y_DEVIATIONS = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerInputs:
+    """A layer and an input of it.
+
+    Attributes
+    ----------
+    weight : Tensor
+        float32, [K, C, R, S], representable in the problem's dtype (int8: any real numbers).
+    bias : Tensor or None
+        float32, [K], likewise.
+    x : Tensor
+        Of the problem's dtype and `problem.input_shape`, contiguous.
+    quantisation : Quantisation or None
+        Of an int8 problem.
+    """
+
+    problem: Problem
+    weight: Tensor
+    bias: Tensor | None
+    relu: bool
+    x: Tensor
+    quantisation: Quantisation | None
+
+    def pack(self, kernel: KernelSpec) -> Any:
+        """What `kernel.pack` makes of the layer."""
+        layer = (self.problem, self.weight, self.bias, self.relu)
+        return kernel.pack(*layer) if self.quantisation is None else kernel.pack(*layer, self.quantisation)
+
+    def x_for(self, kernel: KernelSpec) -> Tensor:
+        """The input in the kernel's layout."""
+        return self.x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout]) if self.x.dim() == 4 else self.x
+
+    def expected(self) -> Tensor:
+        """The right output, as float64, `problem.output_shape`; bytes for an int8 problem."""
+        layer = (self.problem, self.weight, self.bias, self.relu, self.x)
+        if self.quantisation is None:
+            return reference(*layer)
+        return reference_int8(*layer, quantisation=self.quantisation).double()
+
+
+def random_inputs(problem: Problem, weight: Tensor, generator: torch.Generator) -> LayerInputs:
+    """Normal random input and bias for a weight, with ReLU as in a network.
+
+    Parameters
+    ----------
+    weight : Tensor
+        float32, [K, C, R, S]; rounded here, before a reference sees it, so that an error is the kernel's own.
+    """
+    bias = torch.randn(problem.c_out, generator=generator)
+    x = torch.randn(problem.input_shape, generator=generator)
+    if problem.dtype != "int8":
+        dtype = TORCH_DTYPES[problem.dtype]
+        return LayerInputs(
+            problem=problem,
+            weight=weight.to(dtype).float(),
+            bias=bias.to(dtype).float(),
+            relu=True,
+            x=x.to(dtype),
+            quantisation=None,
+        )
+    quantisation = plausible_quantisation(weight, bias)
+    x = quantise(x, quantisation.x_scale, quantisation.x_zero_point)
+    return LayerInputs(problem=problem, weight=weight, bias=bias, relu=True, x=x, quantisation=quantisation)
+
+
+def plausible_quantisation(weight: Tensor, bias: Tensor) -> Quantisation:
+    """A quantisation for normal inputs: some stored outputs are cut off at either end, as in a trained network."""
+    variance = weight.flatten(1).square().sum(1) + bias.square()
+    reach = Y_DEVIATIONS * float(variance.mean().sqrt()) + 1e-6
+    x_scale, x_zero_point = choose_scale(*X_RANGE)
+    y_scale, y_zero_point = choose_scale(-0.4 * reach, 0.6 * reach)
+    return Quantisation(x_scale=x_scale, x_zero_point=x_zero_point, y_scale=y_scale, y_zero_point=y_zero_point)
