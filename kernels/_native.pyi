@@ -5,6 +5,7 @@ from typing import final, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from .problem import Dtype
 from .spec import Unit
 
 def isa_list() -> list[str]: ...
@@ -199,3 +200,57 @@ class TileSparse:
     def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
     @property
     def tiles(self) -> int: ...
+
+@final
+class VectorShape:
+    def __init__(
+        self,
+        *,
+        n: int,
+        h_in: int,
+        w_in: int,
+        c_out: int,
+        h_out: int,
+        w_out: int,
+        stride_h: int,
+        stride_w: int,
+        pad_h: int,
+        pad_w: int,
+        groups: int,
+        group_bytes: int,
+        group_words: int,
+        rows: int,
+        pitch: int,
+        phase_bytes: int,
+        word_bytes: int,
+        step_bytes: int,
+        run_pixels: int,
+        band_lines: int,
+        band_columns: int,
+        chunk_entries: int,
+        copies_input: bool,
+        padding_word: int,
+    ) -> None: ...
+
+@final
+class VectorSparse:
+    def __init__(
+        self,
+        *,
+        isa: str,
+        dtype: Dtype,
+        shape: VectorShape,
+        phases_h: list[int],
+        phases_w: list[int],
+        weight: NDArray[np.float32],
+        tap_offset: NDArray[np.uint32],
+        group_offset: int,
+        bias: NDArray[np.float32] | None,
+        relu: bool,
+        requantisation: NDArray[np.int32] | None,
+        zero_point: int,
+        low: int,
+    ) -> None: ...
+    def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
+    @property
+    def entries(self) -> int: ...

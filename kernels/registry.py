@@ -15,6 +15,7 @@ from . import (
     sas_wide,
     shape,
     tile_sparse,
+    vector_sparse,
 )
 from .errors import InputError
 from .spec import KernelSpec
@@ -29,6 +30,7 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *tile_sparse.KERNELS,
     *sas_select.KERNELS,
     *sas_wide.KERNELS,
+    *vector_sparse.KERNELS,
 )
 
 

@@ -67,5 +67,6 @@ void bind_requantise(nb::module_& m);
 void bind_sas(nb::module_& m);
 void bind_sell(nb::module_& m);
 void bind_tiles(nb::module_& m);
+void bind_vector(nb::module_& m);
 
 }  // namespace sparseplan

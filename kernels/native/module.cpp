@@ -13,4 +13,5 @@ NB_MODULE(_native, m) {
     sparseplan::bind_sas(m);
     sparseplan::bind_sell(m);
     sparseplan::bind_tiles(m);
+    sparseplan::bind_vector(m);
 }

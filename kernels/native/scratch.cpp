@@ -1,6 +1,7 @@
 #include "scratch.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
@@ -50,6 +51,16 @@ thread_local Buffer buffers[2];
 }  // namespace
 
 float* thread_scratch(Slot slot, int64_t floats) { return buffers[static_cast<int>(slot)].reserve(floats); }
+
+void expect_writes(void* memory, int64_t bytes) {
+    constexpr int64_t kLarge = 2 * kHugePage;
+    if (bytes < kLarge) return;
+#ifdef __linux__
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kHugePage * kHugePage;
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
 
 void fill_scratch(float value, int threads) {
 #pragma omp parallel num_threads(threads)

@@ -32,6 +32,7 @@ inline void store(float* to, Vec v) { _mm256_storeu_ps(to, v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return _mm256_max_ps(zero(), v); }
+inline Vec at_least(Vec floor, Vec v) { return _mm256_max_ps(floor, v); }
 inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 
 #ifdef __AVX512VL__
@@ -63,6 +64,15 @@ inline void store_first(float* to, Vec v, int count) {
     if (count & 1) _mm_store_ss(to, part);
 }
 #endif
+
+// lanes[source], or `otherwise` where the source is negative.
+using LaneOrder = __m256i;
+inline LaneOrder lane_order(const int32_t* source) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
+}
+inline Vec pick(Vec lanes, LaneOrder order, Vec otherwise) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(lanes, order), otherwise, _mm256_castsi256_ps(order));
+}
 
 // Single loads: the gather instruction of AVX2 is slower on AMD, and on Intel since the mitigation of CVE-2022-40982.
 inline Columns load_columns(const uint16_t* from) { return from; }

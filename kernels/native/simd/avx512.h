@@ -28,11 +28,25 @@ inline void store(float* to, Vec v) { _mm512_storeu_ps(to, v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return _mm512_max_ps(zero(), v); }
+inline Vec at_least(Vec floor, Vec v) { return _mm512_max_ps(floor, v); }
 inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 
 inline __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
 inline Vec load_first(const float* from, int count) { return _mm512_maskz_loadu_ps(first(count), from); }
 inline void store_first(float* to, Vec v, int count) { _mm512_mask_storeu_ps(to, first(count), v); }
+
+// lanes[source], or `otherwise` where the source is negative.
+struct LaneOrder {
+    __m512i source;
+    __mmask16 taken;
+};
+inline LaneOrder lane_order(const int32_t* source) {
+    const __m512i index = _mm512_loadu_si512(source);
+    return {index, static_cast<__mmask16>(~_mm512_movepi32_mask(index))};
+}
+inline Vec pick(Vec lanes, LaneOrder order, Vec otherwise) {
+    return _mm512_mask_permutexvar_ps(otherwise, order.taken, order.source, lanes);
+}
 
 inline Columns load_columns(const uint16_t* from) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));

@@ -34,6 +34,7 @@ inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return v < zero() ? zero() : v; }
+inline Vec at_least(Vec floor, Vec v) { return v < floor ? floor : v; }
 inline Vec add(Vec a, Vec b) { return a + b; }
 
 inline Vec load_first(const float* from, int count) {
@@ -43,6 +44,16 @@ inline Vec load_first(const float* from, int count) {
 }
 inline void store_first(float* to, Vec v, int count) {
     for (int i = 0; i < count; ++i) to[i] = v[i];
+}
+
+// lanes[source], or `otherwise` where the source is negative.
+using LaneOrder = const int32_t*;
+inline LaneOrder lane_order(const int32_t* source) { return source; }
+inline Vec pick(Vec lanes, LaneOrder source, Vec otherwise) {
+    for (int i = 0; i < kLanes; ++i) {
+        if (source[i] >= 0) otherwise[i] = lanes[source[i]];
+    }
+    return otherwise;
 }
 
 inline Columns load_columns(const uint16_t* from) { return from; }
