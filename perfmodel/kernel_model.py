@@ -29,7 +29,7 @@ UNSEEN_KIND = 1.0
 class Domain:
     """Where a kernel was measured: ranges of the shape features and of the executed share of the work.
 
-    `patterns` is None for a dense kernel: zeros are numbers to it.
+    `patterns` is None for a dense kernel, to which zeros are numbers, and for one that skips each zero by itself.
     """
 
     low: Floats
@@ -54,7 +54,9 @@ def domain_of(spec: KernelSpec, problems: Sequence[Problem], terms: Terms) -> Do
     return Domain(
         low=points.min(axis=0),
         high=points.max(axis=0),
-        patterns=None if "dense" in spec.patterns else frozenset(problem.pattern for problem in problems),
+        patterns=None
+        if {"dense", "unstructured"} & set(spec.patterns)
+        else frozenset(problem.pattern for problem in problems),
         threads=frozenset(problem.threads for problem in problems),
     )
 

@@ -25,7 +25,7 @@ from .schema import DtypePolicy, Plan, Target
 from .sensitivity import BUDGET_S, Calibration, estimate_sensitivity
 from .targets import Decision, decide, decide_by_accuracy
 
-DEFAULT_PATTERNS = ("unstructured", "filter", "channel", "shape", "filter+shape")
+DEFAULT_PATTERNS = ("unstructured", "block:16x1", "filter", "channel", "shape", "filter+shape")
 CALL_CEILING = "latency_s:torch_op"
 
 

@@ -27,7 +27,7 @@ ELEMENTWISE_S = 0.4
 """For all operations between layers at one size of activations."""
 PROBLEM_S = 0.2
 """Most time for all kernels of one problem in one pass; quiet ones are done sooner."""
-LEVELS = {"unstructured": (0.5, 0.7, 0.82, 0.9, 0.95, 0.98)}
+LEVELS = {"unstructured": (0.5, 0.7, 0.82, 0.9, 0.95, 0.98), "block": (0.5, 0.7, 0.82, 0.9, 0.95)}
 STRUCTURED_LEVELS = (0.25, 0.5, 0.75)
 """Sparsities measured on every layer; the model interpolates between them."""
 
@@ -39,7 +39,7 @@ def layer_problems(layers: Sequence[Problem], patterns: Sequence[str]) -> tuple[
         problems.append(layer)
         for pattern in patterns:
             fixed = parse_pattern(pattern).fixed_sparsity
-            levels = LEVELS.get(pattern, STRUCTURED_LEVELS) if fixed is None else (fixed,)
+            levels = LEVELS.get(pattern.split(":")[0], STRUCTURED_LEVELS) if fixed is None else (fixed,)
             problems += [layer.with_sparsity(pattern, level) for level in levels]
     return tuple(problems)
 

@@ -25,6 +25,8 @@ def kernels_to_time(
 ) -> tuple[KernelSpec, ...]:
     """Kernels that tell something on a problem: dense ones on dense problems, the rest where they can skip.
 
+    Those that skip each zero by itself are timed on unstructured problems alone: all zeros look the same to them.
+
     Parameters
     ----------
     every_isa : bool
@@ -32,6 +34,8 @@ def kernels_to_time(
     """
     kinds = parse_pattern(problem.pattern).kinds or (DENSE.text,)
     fair = [k for k in eligible(problem, machine, registry) if not set(kinds).isdisjoint(k.patterns)]
+    if "unstructured" not in kinds:
+        fair = [k for k in fair if "unstructured" not in k.patterns]
     best = max((_rank(kernel, machine) for kernel in fair), default=0)
     return tuple(k for k in fair if every_isa or k.isa == "any" or _rank(k, machine) == best)
 

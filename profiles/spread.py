@@ -133,7 +133,8 @@ LINEAR_LAYERS = tuple(
 )
 
 BATCHES = (1, 16, 32, 64, 128)
-UNSTRUCTURED_SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+UNBLOCK_SPARSITIES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+STRUCTURED_SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 STRUCTURED_SPARSITIES = (0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
 
 FAMILIES = (
@@ -143,15 +144,23 @@ FAMILIES = (
     Family(op="conv2d", dtype="float32", pattern="channel", sparsities=STRUCTURED_SPARSITIES, weight=1.5),
     Family(op="conv2d", dtype="float32", pattern="shape", sparsities=STRUCTURED_SPARSITIES, weight=1.5),
     Family(op="conv2d", dtype="float32", pattern="filter+shape", sparsities=STRUCTURED_SPARSITIES, weight=1.5),
+    Family(op="conv2d", dtype="float32", pattern="block:16x1", sparsities=BLOCK_SPARSITIES, weight=3.0),
     Family(op="conv2d", dtype="bfloat16", pattern="dense", sparsities=(0.0,), weight=1.5),
+    Family(op="conv2d", dtype="bfloat16", pattern="block:16x2", sparsities=BLOCK_SPARSITIES, weight=1.0),
     Family(op="conv2d", dtype="bfloat16", pattern="filter", sparsities=STRUCTURED_SPARSITIES, weight=0.7),
     Family(op="conv2d", dtype="bfloat16", pattern="channel", sparsities=STRUCTURED_SPARSITIES, weight=0.5),
     Family(op="conv2d", dtype="bfloat16", pattern="filter+shape", sparsities=STRUCTURED_SPARSITIES, weight=0.5),
     Family(op="linear", dtype="float32", pattern="dense", sparsities=(0.0,), weight=1.0),
     Family(op="linear", dtype="float32", pattern="unstructured", sparsities=UNSTRUCTURED_SPARSITIES, weight=1.5),
+    Family(op="linear", dtype="float32", pattern="block:16x1", sparsities=BLOCK_SPARSITIES, weight=1.0),
+    Family(op="linear", dtype="float32", pattern="2:4", sparsities=(0.5,), weight=0.3),
+    Family(op="linear", dtype="float32", pattern="1:4", sparsities=(0.75,), weight=0.3),
     Family(op="linear", dtype="float32", pattern="filter", sparsities=STRUCTURED_SPARSITIES, weight=0.7),
     Family(op="linear", dtype="float32", pattern="channel", sparsities=STRUCTURED_SPARSITIES, weight=0.7),
     Family(op="linear", dtype="bfloat16", pattern="dense", sparsities=(0.0,), weight=0.5),
+    Family(op="linear", dtype="bfloat16", pattern="unstructured", sparsities=UNSTRUCTURED_SPARSITIES, weight=0.5),
+    Family(op="linear", dtype="bfloat16", pattern="block:16x2", sparsities=BLOCK_SPARSITIES, weight=0.5),
+    Family(op="linear", dtype="bfloat16", pattern="2:4", sparsities=(0.5,), weight=0.2),
     Family(op="linear", dtype="bfloat16", pattern="filter", sparsities=STRUCTURED_SPARSITIES, weight=0.4),
 )
 
