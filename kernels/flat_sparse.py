@@ -236,8 +236,8 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> Co
 
 def why_flat_unsupported(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> str | None:
     """The reason why the sizes of a problem do not suit a layout, or None."""
-    if interleaved and problem.n < isa.lanes:
-        return f"batch {problem.n} does not fill the {isa.lanes} lanes that interleave images"
+    if interleaved and 2 * problem.n < isa.lanes:
+        return f"batch {problem.n} fills less than half of the {isa.lanes} lanes that interleave images"
     shape = flat_shape(problem, isa, interleaved=interleaved)
     if problem.c_in * shape.channel_floats >= OFFSET_LIMIT:
         return f"the padded input of a block of {shape.images} images exceeds {OFFSET_LIMIT} floats"

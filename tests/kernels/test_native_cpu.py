@@ -10,8 +10,8 @@ import torch
 from sparseplan.kernels import _native
 from sparseplan.kernels.cpu import ISA_VARIABLE, detect_machine
 from sparseplan.kernels.errors import InputError
-from sparseplan.kernels.flat_sparse import flat_shape
-from sparseplan.kernels.native_layer import INSTRUCTION_SETS, InstructionSet
+from sparseplan.kernels.flat_sparse import FLAT_VARIANTS, flat_shape
+from sparseplan.kernels.native_layer import InstructionSet
 from sparseplan.kernels.problem import Problem
 
 ISA = tuple(_native.isa_list())
@@ -80,12 +80,16 @@ def test_kernels_share_the_openmp_runtime_of_torch() -> None:
     assert os.path.dirname(runtime).endswith(os.path.join("torch", "lib"))
 
 
-@pytest.mark.parametrize("isa", [isa for isa in INSTRUCTION_SETS if isa.name in ISA], ids=lambda isa: isa.name)
+@pytest.mark.parametrize(
+    "isa", [isa for isa in FLAT_VARIANTS if isa.name in ISA], ids=lambda isa: f"{isa.name}x{isa.lanes}"
+)
 def test_packing_refuses_what_would_leave_memory(isa: InstructionSet) -> None:
     problem = Problem(op="conv2d", n=1, c_in=2, c_out=3, h_in=4, w_in=4, pattern="unstructured", sparsity=0.5)
     shape = flat_shape(problem, isa, interleaved=False)
     sizes = {name: getattr(shape, name) for name in ("images", "rows", "pitch", "phase_floats", "channel_floats")}
-    sizes |= {name: getattr(shape, name) for name in ("tile", "k_block", "c_blocks", "copies_input", "vectors")}
+    sizes |= {"area_rows": shape.area.rows, "area_columns": shape.area.columns, "copies_input": shape.copies_input}
+    sizes |= {"tile_rows": shape.tiling.tile.rows, "tile_columns": shape.tiling.tile.columns}
+    sizes |= {"k_block": shape.tiling.k_block, "c_blocks": shape.tiling.c_blocks}
     sizes |= {"n": 1, "c_in": 2, "h_in": 4, "w_in": 4, "c_out": 3, "h_out": 4, "w_out": 4}
     sizes |= {"stride_h": 1, "stride_w": 1, "pad_h": 0, "pad_w": 0}
     weight, offsets = torch.ones(3, 2).numpy(), torch.tensor([0, shape.channel_floats]).to(torch.uint32).numpy()
@@ -93,6 +97,7 @@ def test_packing_refuses_what_would_leave_memory(isa: InstructionSet) -> None:
     def pack(offset_change: int = 0, **changes: int) -> None:
         _native.FlatSparse(
             isa=isa.name,
+            lanes=isa.lanes,
             shape=_native.FlatShape(**(sizes | changes)),
             phases_h=[0],
             phases_w=[0],
@@ -107,8 +112,10 @@ def test_packing_refuses_what_would_leave_memory(isa: InstructionSet) -> None:
 
     pack()
     for message, wrong in {
-        "registers": {"tile": isa.max_tile + 1},
-        "cover": {"vectors": shape.vectors + 1},
+        "registers": {"tile_columns": isa.max_tile + 1},
+        "fill vectors": {"images": isa.lanes + 1},
+        "cover": {"area_columns": shape.area.columns + 1},
+        "positive": {"k_block": 0},
         "leave": {"offset_change": 64},
         "block_taps": {"c_blocks": 2},
     }.items():

@@ -28,6 +28,7 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
     const bool by_position = shape.area_rows == 1 && shape.area_columns == (positions + isa.lanes - 1) / isa.lanes;
     require(shape.tile_rows >= 1 && shape.tile_rows <= isa.max_tile_rows && shape.tile_columns >= 1 &&
                 shape.tile <= isa.max_tile, "tile exceeds the registers");
+    require(shape.k_block >= 1 && shape.images >= 1, "sizes must be positive");
     require(shape.images == 1 || shape.images % isa.lanes == 0, "images must fill vectors");
     require((shape.images == isa.lanes && by_pixel) || by_position, "area does not cover the output");
     require(reach + positions <= shape.c_in * shape.channel_floats, "offsets leave the padded input");

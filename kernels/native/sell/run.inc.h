@@ -2,19 +2,34 @@
 
 namespace {
 
+// Steps of a slice that hold two lines of values and one of columns, and how far ahead they are prefetched, in floats.
+constexpr int kSteps = 32 / kLanes, kAhead = 1024;
+
+template <int Images>
+inline void sell_step(const sparseplan::SellPlan& plan, int64_t step, const float* x, Vec (&acc)[Images]) {
+    const Vec values = load(plan.values + step * kLanes);
+    const Columns columns = load_columns(plan.columns + step * kLanes);
+#pragma GCC unroll 4
+    for (int i = 0; i < Images; ++i) acc[i] = multiply_add(values, gather(x + i * plan.c_in, columns), acc[i]);
+}
+
 // Rows of one slice for images [image, image + Images).
 template <int Images>
 void sell_slice(const sparseplan::SellPlan& plan, int64_t slice, int64_t image, const float* x, float* y) {
+    const float* const first = x + image * plan.c_in;
+    const int64_t end = plan.starts[slice + 1];
+    int64_t step = plan.starts[slice];
     Vec acc[Images];
     for (int i = 0; i < Images; ++i) acc[i] = load(plan.bias + slice * kLanes);
-    for (int64_t step = plan.starts[slice]; step < plan.starts[slice + 1]; ++step) {
-        const Vec values = load(plan.values + step * kLanes);
-        const Columns columns = load_columns(plan.columns + step * kLanes);
-#pragma GCC unroll 4
-        for (int i = 0; i < Images; ++i) {
-            acc[i] = multiply_add(values, gather(x + (image + i) * plan.c_in, columns), acc[i]);
-        }
+    for (; step + kSteps <= end; step += kSteps) {
+        const float* values = plan.values + step * kLanes + kAhead;
+        __builtin_prefetch(values);
+        __builtin_prefetch(values + 16);
+        __builtin_prefetch(plan.columns + step * kLanes + kAhead);
+#pragma GCC unroll 8
+        for (int i = 0; i < kSteps; ++i) sell_step<Images>(plan, step + i, first, acc);
     }
+    for (; step < end; ++step) sell_step<Images>(plan, step, first, acc);
     const int64_t* rows = plan.rows + slice * kLanes;
     for (int i = 0; i < Images; ++i) {
         float sums[kLanes];

@@ -75,10 +75,16 @@ inline Vec pick(Vec lanes, LaneOrder order, Vec otherwise) {
 }
 
 // Single loads: the gather instruction of AVX2 is slower on AMD, and on Intel since the mitigation of CVE-2022-40982.
+// Columns come in pairs, which balances loads against instructions.
 inline Columns load_columns(const uint16_t* from) { return from; }
-inline Vec gather(const float* from, Columns c) {
-    return _mm256_setr_ps(from[c[0]], from[c[1]], from[c[2]], from[c[3]],  //
-                          from[c[4]], from[c[5]], from[c[6]], from[c[7]]);
+inline __m128 gather_quad(const float* from, const uint16_t* columns) {
+    uint32_t low, high;
+    std::memcpy(&low, columns, sizeof low);
+    std::memcpy(&high, columns + 2, sizeof high);
+    return _mm_setr_ps(from[low & 0xffff], from[low >> 16], from[high & 0xffff], from[high >> 16]);
+}
+inline Vec gather(const float* from, Columns columns) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(gather_quad(from, columns)), gather_quad(from, columns + 4), 1);
 }
 
 inline void transpose(Vec (&v)[8]) {

@@ -9,7 +9,7 @@
 namespace {
 
 using Vec = __m512;
-using Columns = __m512i;
+using Columns = const uint16_t*;
 constexpr int kLanes = 16;
 constexpr int kMaxTile = 28;  // of 32 registers, one holds the broadcast value
 constexpr bool kGuardedLoads = true;  // load_first touches no memory beyond its count, and is fast
@@ -48,10 +48,21 @@ inline Vec pick(Vec lanes, LaneOrder order, Vec otherwise) {
     return _mm512_mask_permutexvar_ps(otherwise, order.taken, order.source, lanes);
 }
 
-inline Columns load_columns(const uint16_t* from) {
-    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+// Single loads: the gather instruction is slower on AMD, and on Intel since the mitigation of CVE-2022-40982. Columns come
+// in pairs, which balances loads against instructions.
+inline Columns load_columns(const uint16_t* from) { return from; }
+inline __m128 gather_quad(const float* from, const uint16_t* columns) {
+    uint32_t low, high;
+    std::memcpy(&low, columns, sizeof low);
+    std::memcpy(&high, columns + 2, sizeof high);
+    return _mm_setr_ps(from[low & 0xffff], from[low >> 16], from[high & 0xffff], from[high >> 16]);
 }
-inline Vec gather(const float* from, Columns columns) { return _mm512_i32gather_ps(columns, from, 4); }
+inline __m256 gather_half(const float* from, const uint16_t* columns) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(gather_quad(from, columns)), gather_quad(from, columns + 4), 1);
+}
+inline Vec gather(const float* from, Columns columns) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(gather_half(from, columns)), gather_half(from, columns + 8), 1);
+}
 
 inline void transpose(Vec (&v)[16]) {
     Vec a[16], b[16];
