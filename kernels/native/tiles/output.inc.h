@@ -65,12 +65,28 @@ struct Int8 {
         const RequantisedChannels channels = requantised_channels(plan.requantisation, int64_t{strip.block} * 16);
         char* const y = output.y + strip.channel;
         const char* const residual = output.residual == nullptr ? nullptr : output.residual + strip.channel;
-        for (int64_t i = 0, count = targets.count; i < count; ++i) {
-            const int64_t at = targets.pixel[i];
-            const __m128i other =
-                residual == nullptr ? channels.zero_point : _mm_maskz_loadu_epi8(present, residual + at);
+        const int64_t count = targets.count;
+        const auto other_of = [&](int64_t i) {
+            return residual == nullptr ? _mm512_castsi512_si128(channels.zero_point)
+                                       : _mm_maskz_loadu_epi8(present, residual + targets.pixel[i]);
+        };
+        int64_t i = 0;
+        for (; i + 4 <= count; i += 4) {
+            const __m512i rows[4] = {
+                _mm512_load_si512(sums + targets.sums[i]), _mm512_load_si512(sums + targets.sums[i + 1]),
+                _mm512_load_si512(sums + targets.sums[i + 2]), _mm512_load_si512(sums + targets.sums[i + 3])};
+            const __m512i other = residual == nullptr
+                                      ? channels.zero_point
+                                      : joined(other_of(i), other_of(i + 1), other_of(i + 2), other_of(i + 3));
+            const __m512i bytes = requantise(channels, rows, other);
+            _mm_mask_storeu_epi8(y + targets.pixel[i], present, _mm512_castsi512_si128(bytes));
+            _mm_mask_storeu_epi8(y + targets.pixel[i + 1], present, _mm512_extracti32x4_epi32(bytes, 1));
+            _mm_mask_storeu_epi8(y + targets.pixel[i + 2], present, _mm512_extracti32x4_epi32(bytes, 2));
+            _mm_mask_storeu_epi8(y + targets.pixel[i + 3], present, _mm512_extracti32x4_epi32(bytes, 3));
+        }
+        for (; i < count; ++i) {
             const __m512i row = _mm512_load_si512(sums + targets.sums[i]);
-            _mm_mask_storeu_epi8(y + at, present, requantise(channels, row, other));
+            _mm_mask_storeu_epi8(y + targets.pixel[i], present, requantise(channels, row, other_of(i)));
         }
     }
 };
