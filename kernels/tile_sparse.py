@@ -43,7 +43,7 @@ MAX_TILES = 4
 SUM_BYTES = 4
 ALIAS_BYTES = 512
 """Positions a multiple of this apart share few sets of a level-1 cache (64 sets of 64 bytes)."""
-L1_BYTES = 40 * 1024
+L1_BYTES = 36 * 1024
 """Of the 48 KiB of the cores that have AMX, what the pixels of a group may take beside weights and sums."""
 PRODUCT_CYCLES = 16.0
 """Datasheet: one row of A a cycle."""

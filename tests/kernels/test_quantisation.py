@@ -55,7 +55,7 @@ def test_native_requantisation_is_exact(
 ) -> None:
     rng = np.random.default_rng(channels)
     multiplier, shift = fixed_point_numbers(channels, least_shift, rng)
-    sums = rng.integers(-(2**31), 2**31, (40, channels), dtype=np.int32)
+    sums = rng.integers(-(2**31), 2**31, (43, channels), dtype=np.int32)
     # Sums whose outputs lie among the bytes, and just between two of them.
     for pixel in range(20):
         near = (rng.integers(-300, 300, channels) * 2.0 + pixel % 2) / 2.0 * 2.0**shift / multiplier

@@ -57,47 +57,60 @@ inline void multiply_tile(const char* weights, uint32_t at, const PixelTiles& pi
     }
 }
 
-// One row of blocks of the weight: 16 output channels. Sums go to [Tiles][16][16] of 4 bytes, room for four.
+// A product takes 52 cycles and one can start every 16: fewer than four tiles of pixels need several sums each.
+template <int Tiles>
+constexpr int kChains = Tiles <= 2 ? kMaxTiles / Tiles : 1;
+
+// One row of blocks of the weight, 16 output channels; the sums stay in the registers.
 template <typename Multiply, int Tiles>
-void multiply_row(const uint32_t* offset, const uint32_t* end, const char* weights, PixelTiles pixels, int64_t stride,
-                  char* sums) {
-    // A product takes 52 cycles and one can start every 16: fewer than four tiles of pixels need several sums each.
-    constexpr int kChains = Tiles <= 2 ? kMaxTiles / Tiles : 1, kSums = kChains * Tiles;
+void multiply_row(const uint32_t* offset, const uint32_t* end, const char* weights, PixelTiles pixels,
+                  int64_t stride) {
+    constexpr int kChain = kChains<Tiles>, kSums = kChain * Tiles;
     tile_zero<0>();
     if constexpr (kSums > 1) tile_zero<1>();
     if constexpr (kSums > 2) tile_zero<2>();
     if constexpr (kSums > 3) tile_zero<3>();
-    for (; end - offset >= kChains; offset += kChains, weights += kChains * kTileBytes) {
+    for (; end - offset >= kChain; offset += kChain, weights += kChain * kTileBytes) {
         multiply_tile<Multiply, Tiles, 0>(weights, offset[0], pixels, stride);
-        if constexpr (kChains > 1) multiply_tile<Multiply, Tiles, 1>(weights + kTileBytes, offset[1], pixels, stride);
-        if constexpr (kChains > 2) {
+        if constexpr (kChain > 1) multiply_tile<Multiply, Tiles, 1>(weights + kTileBytes, offset[1], pixels, stride);
+        if constexpr (kChain > 2) {
             multiply_tile<Multiply, Tiles, 2>(weights + 2 * kTileBytes, offset[2], pixels, stride);
             multiply_tile<Multiply, Tiles, 3>(weights + 3 * kTileBytes, offset[3], pixels, stride);
         }
     }
-    for (; kChains > 1 && offset != end; ++offset, weights += kTileBytes) {
+    for (; kChain > 1 && offset != end; ++offset, weights += kTileBytes) {
         multiply_tile<Multiply, Tiles, 0>(weights, *offset, pixels, stride);
     }
+}
+
+// Sums of multiply_row to [Tiles][16][16] of 4 bytes, room for four.
+template <typename Multiply, int Tiles>
+void store_row(char* sums) {
+    constexpr int kChain = kChains<Tiles>, kSums = kChain * Tiles;
     tile_store<0>(sums, kTileRowBytes);
     if constexpr (kSums > 1) tile_store<1>(sums + kTileBytes, kTileRowBytes);
     if constexpr (kSums > 2) tile_store<2>(sums + 2 * kTileBytes, kTileRowBytes);
     if constexpr (kSums > 3) tile_store<3>(sums + 3 * kTileBytes, kTileRowBytes);
     using Sum = typename Multiply::Sum;
     Sum* total = reinterpret_cast<Sum*>(sums);
-    for (int i = 0; i < Tiles * kTileBytes / 4; ++i) {
-        for (int chain = 1; chain < kChains; ++chain) total[i] += total[i + chain * Tiles * kTileBytes / 4];
+    for (int i = 0; kChain > 1 && i < Tiles * kTileBytes / 4; ++i) {
+        for (int chain = 1; chain < kChain; ++chain) total[i] += total[i + chain * Tiles * kTileBytes / 4];
     }
 }
 
 template <typename Multiply>
-void multiply_row(int tiles, const uint32_t* offset, const uint32_t* end, const char* weights, const PixelTiles& pixels,
-                  int64_t stride, char* sums) {
-    switch (tiles) {
-        case 1: return multiply_row<Multiply, 1>(offset, end, weights, pixels, stride, sums);
-        case 2: return multiply_row<Multiply, 2>(offset, end, weights, pixels, stride, sums);
-        case 3: return multiply_row<Multiply, 3>(offset, end, weights, pixels, stride, sums);
-        default: return multiply_row<Multiply, 4>(offset, end, weights, pixels, stride, sums);
-    }
-}
+struct RowKernel {
+    void (*multiply)(const uint32_t* offset, const uint32_t* end, const char* weights, PixelTiles pixels,
+                     int64_t stride);
+    void (*store)(char* sums);
+};
+
+// By tiles of pixels.
+template <typename Multiply>
+constexpr RowKernel<Multiply> kRowKernels[kMaxTiles + 1] = {{nullptr, nullptr},
+                                                            {multiply_row<Multiply, 1>, store_row<Multiply, 1>},
+                                                            {multiply_row<Multiply, 2>, store_row<Multiply, 2>},
+                                                            {multiply_row<Multiply, 3>, store_row<Multiply, 3>},
+                                                            {multiply_row<Multiply, 4>, store_row<Multiply, 4>}};
 
 }  // namespace

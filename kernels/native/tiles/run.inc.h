@@ -13,6 +13,10 @@ inline char* scratch_bytes(sparseplan::Slot slot, int64_t bytes) {
     return reinterpret_cast<char*>(sparseplan::thread_scratch(slot, (bytes + 3) / 4));
 }
 
+// Sums of a strip; a second buffer takes the next one's.
+template <typename Numbers>
+constexpr int64_t kStripBytes = Numbers::kRows * kMaxTiles * kTileBytes;
+
 struct Sizes {
     int64_t groups;  // of pixels, in an image
     int64_t input_bytes, sums_bytes, x_image, y_image;
@@ -24,7 +28,7 @@ Sizes sizes_of(const sparseplan::TilesPlan& plan) {
     // The last tile reads whole, whatever lies behind the last position.
     const int64_t positions = plan.phases_h_count * plan.phases_w_count * plan.phase_positions + kTileRows;
     return {(plan.positions + step - 1) / step, plan.copies_input ? positions * plan.position_bytes : 0,
-            Numbers::kRows * kMaxTiles * kTileBytes, plan.c_in * plan.h_in * plan.w_in * plan.value_bytes,
+            2 * kStripBytes<Numbers>, plan.c_in * plan.h_in * plan.w_in * plan.value_bytes,
             plan.c_out * plan.h_out * plan.w_out * plan.value_bytes};
 }
 
@@ -51,16 +55,23 @@ void compute_group(const sparseplan::TilesPlan& plan, const char* in, const Outp
             targets.count += pixel >= 0;
         }
     }
+    const auto& kernel = kRowKernels<typename Numbers::Multiply>[tiles];
     for (int64_t s = begin; s < end; ++s) {
         const sparseplan::Strip& strip = plan.strips[s];
-        for (int row = 0; row * 16 < strip.channels; ++row) {
+        char* const fresh = sums + (s & 1) * kStripBytes<Numbers>;
+        const char* const last = sums + (~s & 1) * kStripBytes<Numbers>;
+        const int64_t rows = (strip.channels + 15) / 16;
+        for (int64_t row = 0; row < rows; ++row) {
             const int64_t* start = plan.starts + strip.block + row;
-            multiply_row<typename Numbers::Multiply>(tiles, plan.offsets + start[0], plan.offsets + start[1],
-                                                     plan.weights + start[0] * kTileBytes, pixels, plan.position_bytes,
-                                                     sums + row * kMaxTiles * kTileBytes);
+            kernel.multiply(plan.offsets + start[0], plan.offsets + start[1], plan.weights + start[0] * kTileBytes,
+                            pixels, plan.position_bytes);
+            // The last strip is written while the tile unit is busy with this one: the core runs ahead of it.
+            if (s > begin) Numbers::write(plan, (&strip)[-1], last, targets, share_of(targets, row, rows), output);
+            kernel.store(fresh + row * kMaxTiles * kTileBytes);
         }
-        Numbers::write(plan, strip, sums, targets, output);
     }
+    Numbers::write(plan, plan.strips[end - 1], sums + (~end & 1) * kStripBytes<Numbers>, targets, {0, targets.count},
+                   output);
 }
 
 inline Output output_at(const Sizes& sizes, const char* residual, char* y, int64_t image) {
