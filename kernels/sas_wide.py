@@ -12,6 +12,8 @@ Sekikawa and Yashima, SAS: Structured Activation Sparsification, ICLR 2024, sect
 
 from __future__ import annotations
 
+import ctypes
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -33,6 +35,8 @@ class PackedWide:
 
     Attributes
     ----------
+    wide_shape : tuple of int
+        Of the wide tensor, channels last.
     rectified, plain : Any
         The weights packed with the layer's own ReLU and without one, for a residual must be added before it.
     expansion : SasExpansion or None
@@ -40,6 +44,7 @@ class PackedWide:
     """
 
     problem: Problem
+    wide_shape: tuple[int, ...]
     rectified: Any
     plain: Any
     relu: bool
@@ -73,9 +78,12 @@ def pack_wide(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool,
             bits=parse_pattern(problem.pattern).slots.bit_length() - 1,
             value_bytes=DTYPE_BYTES[problem.dtype],
         )
-    plain = inner.pack(wide_problem(problem), weight, bias, False)
+    wide = wide_problem(problem)
+    n, channels, *spatial = wide.input_shape
+    plain = inner.pack(wide, weight, bias, False)
     return PackedWide(
         problem=problem,
+        wide_shape=(n, *spatial, channels),
         rectified=replace(plain, relu=relu),
         plain=plain,
         relu=relu,
@@ -100,16 +108,18 @@ def run_wide(packed: PackedWide, x: Tensor, residual: Tensor | None = None, *, i
 
 
 def _expand(packed: PackedWide, x: Tensor) -> Tensor:
+    """The wide tensor, in memory that this thread uses again in the next call."""
     problem = packed.problem
     _check("input", x, problem.input_shape, problem)
     memory_format = torch.channels_last if x.dim() == 4 else torch.contiguous_format
-    m = parse_pattern(problem.pattern).slots
     if packed.expansion is None:
+        m = parse_pattern(problem.pattern).slots
         return expand_slots(x, m, groups=problem.groups).contiguous(memory_format=memory_format)
     x = x.contiguous(memory_format=memory_format)
-    wide = torch.empty((x.shape[0], m * x.shape[1], *x.shape[2:]), dtype=x.dtype, memory_format=memory_format)
-    packed.expansion.run(x.data_ptr(), x.nbytes, wide.data_ptr(), wide.nbytes, torch.get_num_threads())
-    return wide
+    address = packed.expansion.run(x.data_ptr(), x.nbytes, torch.get_num_threads())
+    memory = (ctypes.c_byte * (math.prod(packed.wide_shape) * x.element_size())).from_address(address)
+    wide = torch.frombuffer(memory, dtype=x.dtype).view(packed.wide_shape)
+    return wide.permute(0, 3, 1, 2) if x.dim() == 4 else wide
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], problem: Problem) -> None:

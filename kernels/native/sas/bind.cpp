@@ -1,5 +1,6 @@
 #include "binding.h"
 #include "sas/pack.h"
+#include "scratch.h"
 
 namespace sparseplan {
 
@@ -26,13 +27,17 @@ const SasTable& best_table() {
     return kSasBaseline;
 }
 
+// Into memory of this thread, whose address it returns: a fresh wide tensor would cost more in page faults than to fill.
 // Addresses for the reason that Layer::run takes them.
-void expand(const SasExpansion& plan, uintptr_t x, size_t x_bytes, uintptr_t wide, size_t wide_bytes, int threads) {
+uintptr_t expand(const SasExpansion& plan, uintptr_t x, size_t x_bytes, int threads) {
     const size_t narrow = product({plan.pixels, plan.groups, plan.channels, plan.value_bytes});
-    require(x_bytes == narrow && wide_bytes == narrow << plan.bits, "x or the wide tensor differs from the expansion");
+    require(x_bytes == narrow, "x differs from the expansion");
     require(threads >= 1, "threads must be at least 1");
     nb::gil_scoped_release release;
-    best_table().expand(plan, reinterpret_cast<const void*>(x), reinterpret_cast<void*>(wide), threads);
+    const int64_t floats = static_cast<int64_t>(((narrow << plan.bits) + sizeof(float) - 1) / sizeof(float));
+    void* wide = thread_scratch(Slot::input, floats);
+    best_table().expand(plan, reinterpret_cast<const void*>(x), wide, threads);
+    return reinterpret_cast<uintptr_t>(wide);
 }
 
 int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
@@ -98,7 +103,7 @@ void bind_sas(nb::module_& m) {
             require(value_bytes == 2 || value_bytes == 4, "values have 2 or 4 bytes");
             new (self) SasExpansion{pixels, groups, channels, bits, value_bytes};
         }, nb::kw_only(), "pixels"_a, "groups"_a, "channels"_a, "bits"_a, "value_bytes"_a)
-        .def("run", &expand, "x"_a, "x_bytes"_a, "wide"_a, "wide_bytes"_a, "threads"_a);
+        .def("run", &expand, "x"_a, "x_bytes"_a, "threads"_a);
 }
 
 }  // namespace sparseplan
