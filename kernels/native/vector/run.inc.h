@@ -69,10 +69,13 @@ int locate_tile(const sparseplan::VectorPlan& plan, const Band& band, const char
     const int64_t in_line = runs_of_line(plan, band), lines = band.line_end - band.line_begin;
     const int64_t runs = smaller(lines * in_line - index * kMaxRuns, kMaxRuns), pixels = run_of(plan, band);
     const int64_t image_lines = smaller(lines, plan.h_out);
+    at.skips = false;
     for (int64_t r = 0; r < runs; ++r) {
         const int64_t run = index * kMaxRuns + r, line = run / in_line;
         // The last run of a line overlaps the one before rather than being shorter.
-        const int64_t column = smaller(run % in_line * pixels, band.columns - pixels);
+        const int64_t even = run % in_line * pixels, column = smaller(even, band.columns - pixels);
+        at.skip[r] = static_cast<int>(even - column);
+        at.skips |= even != column;
         const int64_t global = band.line_begin + line;
         if (plan.copies_input) {
             const int64_t rows = plan.rows - plan.h_out + image_lines;
