@@ -128,7 +128,9 @@ def vector_shape(problem: Problem, vectors: VectorSet) -> VectorShape:
     words = problem.groups * group_words * len(phases_h) * len(phases_w)
     budget = (PLACE_BYTES if in_place else COPY_BYTES) // (words * WORD_BYTES)
     tile = run_pixels * vectors.max_runs
-    band_lines, band_columns = _band(n, h_out, w_out, halo=(halo_h, halo_w), positions=budget, tile=tile)
+    band_lines, band_columns = _band(
+        n, h_out, w_out, halo=(halo_h, halo_w), positions=budget, tile=tile, threads=problem.threads
+    )
     pitch = band_columns + halo_w
     images = max(1, band_lines // h_out)
     # Copies are written in whole vectors: the last may reach beyond.
@@ -212,18 +214,27 @@ def _run_pixels(w_out: int, vectors: VectorSet) -> int:
     return min(runs, key=lambda run: math.ceil(w_out / run) * (run + 0.3))
 
 
-def _band(n: int, h_out: int, w_out: int, *, halo: tuple[int, int], positions: int, tile: int) -> tuple[int, int]:
+def _band(
+    n: int, h_out: int, w_out: int, *, halo: tuple[int, int], positions: int, tile: int, threads: int
+) -> tuple[int, int]:
     """Lines and columns of a band: whole images, else rows of one, else a part of a row, as `positions` of input allow.
 
     Parts of a row are whole tiles of `tile` pixels.
     """
+
+    def shares(wanted: int, units: int, unit_pixels: int, teams: int) -> int:
+        """How many bands: as many for each thread, where two tiles are left to each band, so that none is shared."""
+        even = math.ceil(wanted / teams) * teams
+        return even if even <= units and units * unit_pixels >= 2 * tile * even else wanted
+
     halo_h, halo_w = halo
-    image = (h_out + halo_h) * (w_out + halo_w)
-    if image <= positions:
-        return h_out * min(n, positions // image), w_out
-    rows = positions // (w_out + halo_w) - halo_h
-    if rows >= 1:
-        return math.ceil(h_out / math.ceil(h_out / rows)), w_out
+    images = min(n, positions // ((h_out + halo_h) * (w_out + halo_w)))
+    if images and n > 1:
+        return h_out * math.ceil(n / shares(math.ceil(n / images), n, h_out * w_out, threads)), w_out
+    teams = threads // math.gcd(n, threads)
+    rows = h_out if images else positions // (w_out + halo_w) - halo_h
+    if rows >= 1 and h_out > 1:
+        return math.ceil(h_out / shares(math.ceil(h_out / rows), h_out, w_out, teams)), w_out
     tiles = math.ceil(w_out / tile)
     tiles_of_band = max((positions // (1 + halo_h) - halo_w) // tile, 1)
-    return 1, tile * math.ceil(tiles / math.ceil(tiles / tiles_of_band))
+    return 1, tile * math.ceil(tiles / shares(math.ceil(tiles / tiles_of_band), tiles, tile, teams))

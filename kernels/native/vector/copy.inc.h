@@ -44,34 +44,32 @@ void copy_part_word(const char* from, int64_t pixel_bytes, int64_t count, int64_
     }
 }
 
-// Words [word_begin, word_end) of one group of `count` pixels.
-void copy_pixels(const sparseplan::VectorPlan& plan, const char* from, int64_t pixel_bytes, int64_t count,
-                 int64_t word_begin, int64_t word_end, char* to) {
-    const int64_t whole = smaller(word_end, plan.group_bytes / 4);
+// The words of one group of `count` pixels.
+void copy_pixels(const sparseplan::VectorPlan& plan, const char* from, int64_t pixel_bytes, int64_t count, char* to) {
+    const int64_t whole = plan.group_bytes / 4;
     for (int64_t i = 0; i < count; i += kLanes) {
         const int some = static_cast<int>(smaller(count - i, kLanes));
-        for (int64_t word = word_begin; word < whole; word += kLanes) {
+        for (int64_t word = 0; word < whole; word += kLanes) {
             transpose_words(from + i * pixel_bytes + word * 4, pixel_bytes, some,
                             static_cast<int>(smaller(whole - word, kLanes)), to + word * plan.word_bytes + i * 4,
                             plan.word_bytes);
         }
     }
-    if (whole < word_end) {
+    if (whole < plan.group_words) {
         copy_part_word(from + whole * 4, pixel_bytes, count, plan.group_bytes - whole * 4, to + whole * plan.word_bytes);
     }
 }
 
-void pad_pixels(const sparseplan::VectorPlan& plan, int64_t count, int64_t word_begin, int64_t word_end, char* to) {
+void pad_pixels(const sparseplan::VectorPlan& plan, int64_t count, char* to) {
     const Vec value = padding_vector(plan.padding_word);
-    for (int64_t word = word_begin; word < word_end; ++word) {
+    for (int64_t word = 0; word < plan.group_words; ++word) {
         float* plane = reinterpret_cast<float*>(to + word * plan.word_bytes);
         for (int64_t i = 0; i < count; i += kLanes) store(plane + i, value);
     }
 }
 
-// Words [word_begin, word_end) of group `g` of a band; `to` is the copy of the group's first word.
-void copy_group(const sparseplan::VectorPlan& plan, const Band& band, const char* x, int64_t g, int64_t word_begin,
-                int64_t word_end, char* to) {
+// Group `g` of a band; `to` is the copy of its first word.
+void copy_group(const sparseplan::VectorPlan& plan, const Band& band, const char* x, int64_t g, char* to) {
     const int64_t pixel_bytes = plan.groups * plan.group_bytes, step = plan.stride_w * pixel_bytes;
     const int64_t lines = smaller(band.line_end - band.line_begin, plan.h_out);
     const int64_t rows = plan.rows - plan.h_out + lines;  // that a band reads of one image
@@ -92,10 +90,10 @@ void copy_group(const sparseplan::VectorPlan& plan, const Band& band, const char
                     const int64_t last = plan.w_in - 1 - left;
                     end = larger(begin, last < 0 ? 0 : smaller(last / plan.stride_w + 1, columns));
                 }
-                pad_pixels(plan, begin, word_begin, word_end, plane);
+                pad_pixels(plan, begin, plane);
                 copy_pixels(plan, image + (y * plan.w_in + left + begin * plan.stride_w) * pixel_bytes, step, end - begin,
-                            word_begin, word_end, plane + begin * 4);
-                pad_pixels(plan, columns - end, word_begin, word_end, plane + end * 4);
+                            plane + begin * 4);
+                pad_pixels(plan, columns - end, plane + end * 4);
             }
         }
     }

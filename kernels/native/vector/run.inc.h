@@ -69,10 +69,13 @@ int locate_tile(const sparseplan::VectorPlan& plan, const Band& band, const char
     const int64_t in_line = runs_of_line(plan, band), lines = band.line_end - band.line_begin;
     const int64_t runs = smaller(lines * in_line - index * kMaxRuns, kMaxRuns), pixels = run_of(plan, band);
     const int64_t image_lines = smaller(lines, plan.h_out);
+    at.skips = false;
     for (int64_t r = 0; r < runs; ++r) {
         const int64_t run = index * kMaxRuns + r, line = run / in_line;
         // The last run of a line overlaps the one before rather than being shorter.
-        const int64_t column = smaller(run % in_line * pixels, band.columns - pixels);
+        const int64_t even = run % in_line * pixels, column = smaller(even, band.columns - pixels);
+        at.skip[r] = static_cast<int>(even - column);
+        at.skips |= even != column;
         const int64_t global = band.line_begin + line;
         if (plan.copies_input) {
             const int64_t rows = plan.rows - plan.h_out + image_lines;
@@ -87,16 +90,17 @@ int locate_tile(const sparseplan::VectorPlan& plan, const Band& band, const char
     return static_cast<int>(runs);
 }
 
-// Blocks [block_begin, block_end) of tiles [tile_begin, tile_end) of a band, in chunks whose weights stay in a cache.
-void compute_band(const sparseplan::VectorPlan& plan, const Band& band, const char* in, int64_t tile_begin,
-                  int64_t tile_end, int64_t block_begin, int64_t block_end, const Region& next, const Output& output) {
-    int64_t asked = 0;
+// Blocks [block_begin, block_end) of a band, in chunks whose weights stay in a cache; `in` is the band's copy, or all of x.
+void compute_band(const sparseplan::VectorPlan& plan, const Band& band, const char* in, int64_t block_begin,
+                  int64_t block_end, const Region& next, const Output& output) {
     const auto& kernels = plan.copies_input ? kTiles.planar : kTiles.strided;
+    const int64_t tiles = tiles_of(plan, band);
+    int64_t asked = 0;
     while (block_begin < block_end) {
         int64_t chunk_end = block_begin + 1;
         const int64_t limit = plan.blocks[block_begin].begin + plan.chunk_entries;
         while (chunk_end < block_end && plan.blocks[chunk_end].end <= limit) ++chunk_end;
-        for (int64_t index = tile_begin; index < tile_end; ++index) {
+        for (int64_t index = 0; index < tiles; ++index) {
             TileAt at;
             const TileKernel kernel = kernels[locate_tile(plan, band, in, index, at)][run_of(plan, band)];
             for (int64_t b = block_begin; b < chunk_end; ++b) {
@@ -111,66 +115,51 @@ void compute_band(const sparseplan::VectorPlan& plan, const Band& band, const ch
     }
 }
 
-inline int64_t copy_floats(const sparseplan::VectorPlan& plan) {
-    return plan.copies_input ? plan.groups * plan.group_words * plan.word_bytes / 4 : 0;
+// The first block of the share [num / den, 1] of a band's work: storing a tile counts as some entries.
+inline int64_t block_at(const sparseplan::VectorPlan& plan, int64_t num, int64_t den) {
+    constexpr int64_t kStoreEntries = 4;
+    const int64_t count = plan.blocks_count;
+    const int64_t work = plan.blocks[count - 1].end + count * kStoreEntries;
+    int64_t block = 0;
+    while (block < count && (plan.blocks[block].begin + block * kStoreEntries) * den < work * num) ++block;
+    return block;
 }
 
-// Enough bands for all threads: each copies and computes its own, in its own cache.
-void run_bands(const sparseplan::VectorPlan& plan, const Bands& bands, const char* x, const Output& output,
-               int threads) {
-    run_team(threads, [&] {
-        char* copy = reinterpret_cast<char*>(sparseplan::thread_scratch(sparseplan::Slot::input, copy_floats(plan)));
-        const int64_t chunk = larger(1, bands.count / (4 * threads));
-        share_dynamic(bands.count, chunk, [&](int64_t index) {
-            const Band band = band_at(plan, bands, index);
-            const Region next = index + 1 < bands.count ? region_of(plan, band_at(plan, bands, index + 1), x)
-                                                        : Region{x, 0};
-            for (int64_t g = 0; plan.copies_input && g < plan.groups; ++g) {
-                copy_group(plan, band, x, g, 0, plan.group_words, copy + g * plan.group_words * plan.word_bytes);
-            }
-            compute_band(plan, band, plan.copies_input ? copy : x, 0, tiles_of(plan, band), 0, plan.blocks_count,
-                         next, output);
-        });
-    });
-}
-
-// Few bands: the threads share one band's copy and split its tiles and blocks.
-void run_tiles(const sparseplan::VectorPlan& plan, const Bands& bands, const char* x, const Output& output,
-               int threads) {
-    constexpr int64_t kTasksPerThread = 8;
-    char* copy = reinterpret_cast<char*>(sparseplan::thread_scratch(sparseplan::Slot::input, copy_floats(plan)));
-    const int64_t portions = (plan.group_words + kLanes - 1) / kLanes;
-    run_team(threads, [&] {
-        for (int64_t index = 0; index < bands.count; ++index) {
-            const Band band = band_at(plan, bands, index);
-            if (plan.copies_input) {
-                share_static(plan.groups * portions, [&](int64_t portion) {
-                    const int64_t g = portion / portions, word = portion % portions * kLanes;
-                    copy_group(plan, band, x, g, word, smaller(word + kLanes, plan.group_words),
-                               copy + g * plan.group_words * plan.word_bytes);
-                });
-            }
-            const int64_t tiles = tiles_of(plan, band), wanted = kTasksPerThread * threads;
-            const int64_t parts = smaller((wanted + tiles - 1) / tiles, plan.blocks_count);
-            const int64_t spans = smaller(tiles, larger(1, wanted / parts));
-            share_dynamic(spans * parts, 1, [&](int64_t task) {
-                const int64_t span = task / parts, part = task % parts;
-                compute_band(plan, band, plan.copies_input ? copy : x, tiles * span / spans, tiles * (span + 1) / spans,
-                             plan.blocks_count * part / parts, plan.blocks_count * (part + 1) / parts, Region{x, 0}, output);
-            });
+// All pixels x blocks in as many equal shares as there are threads: whole bands, and blocks of those that two threads
+// share. Each copies the input of its bands itself: memory that another core has just written costs more than a second
+// copy.
+void run_share(const sparseplan::VectorPlan& plan, const Bands& bands, int64_t share, int64_t shares, const char* x,
+               const Output& output) {
+    const int64_t group_bytes = plan.group_words * plan.word_bytes;
+    const int64_t copy_floats = plan.copies_input ? plan.groups * group_bytes / 4 : 0;
+    char* copy = reinterpret_cast<char*>(sparseplan::thread_scratch(sparseplan::Slot::input, copy_floats));
+    const int64_t total = plan.n * plan.h_out * plan.w_out;
+    const int64_t begin = total * share / shares, end = total * (share + 1) / shares;
+    int64_t position = 0;
+    for (int64_t index = 0; index < bands.count && position < end; ++index) {
+        const Band band = band_at(plan, bands, index);
+        const int64_t pixels = (band.line_end - band.line_begin) * band.columns, from = position;
+        position += pixels;
+        const int64_t first = from >= begin ? 0 : block_at(plan, smaller(begin - from, pixels), pixels);
+        const int64_t last = block_at(plan, smaller(end - from, pixels), pixels);
+        if (first == last) continue;
+        for (int64_t g = 0; plan.copies_input && g < plan.groups; ++g) {
+            copy_group(plan, band, x, g, copy + g * group_bytes);
         }
-    });
+        const Region next = index + 1 < bands.count ? region_of(plan, band_at(plan, bands, index + 1), x) : Region{x, 0};
+        compute_band(plan, band, plan.copies_input ? copy : x, first, last, next, output);
+    }
 }
 
 void run_vector(const sparseplan::VectorPlan& plan, const void* x, const void* residual, void* y, int threads) {
-    const Bands bands = bands_of(plan);
     const Output output{static_cast<Arithmetic::Value*>(y), static_cast<const Arithmetic::Value*>(residual)};
+    const Bands bands = bands_of(plan);
     sparseplan::expect_writes(y, plan.n * plan.h_out * plan.w_out * plan.c_out * int64_t{sizeof(Arithmetic::Value)});
-    if (threads == 1 || bands.count % threads == 0 || bands.count >= 4 * threads) {
-        run_bands(plan, bands, static_cast<const char*>(x), output, threads);
-    } else {
-        run_tiles(plan, bands, static_cast<const char*>(x), output, threads);
-    }
+    run_team(threads, [&] {
+        share_static(threads, [&](int64_t share) {
+            run_share(plan, bands, share, threads, static_cast<const char*>(x), output);
+        });
+    });
 }
 
 }  // namespace

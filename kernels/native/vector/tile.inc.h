@@ -6,6 +6,8 @@ namespace {
 struct TileAt {
     const char* in[kMaxRuns];
     int64_t out[kMaxRuns];
+    int skip[kMaxRuns];     // pixels of a run that the run before it stores
+    bool skips;             // any of them
     const char* ahead;      // input that will be needed next, two lines for each entry
     int64_t ahead_bytes;    // of an entry: two lines, or nothing once all of it has been asked for
     bool runs_over;         // whether this thread computes the next block after this one
@@ -27,10 +29,9 @@ struct Output {
 template <typename Make>
 inline void store_tile(const sparseplan::VectorPlan& plan, const TileAt& at, const TileSums& sums, int64_t channel,
                        int count, const Arithmetic::Channels& channels, const Output& output, Make make) {
-    int64_t index = 0;
     for (int r = 0; r < sums.runs; ++r) {
-        int64_t to = at.out[r] + channel;
-        for (int i = 0; i < sums.pixels; ++i, ++index, to += plan.c_out) {
+        int64_t to = at.out[r] + at.skip[r] * plan.c_out + channel;
+        for (int64_t index = r * sums.pixels + at.skip[r]; index < (r + 1) * sums.pixels; ++index, to += plan.c_out) {
             const Arithmetic::Value* residual = output.residual == nullptr ? nullptr : output.residual + to;
             if (count < kLanes) {
                 Arithmetic::put_first(output.y + to, make(index), residual, count, channels);
@@ -97,7 +98,7 @@ void tile(const sparseplan::VectorPlan& plan, int64_t index, const TileAt& at, c
     }
 
     const Arithmetic::Channels channels = Arithmetic::channels(plan, index);
-    if (output.residual == nullptr && block.is_consecutive) {
+    if (output.residual == nullptr && block.is_consecutive && !at.skips) {
         const int64_t c_out = plan.c_out;
 #pragma GCC unroll 8
         for (int r = 0; r < Runs; ++r) {
