@@ -190,8 +190,8 @@ def sas_cost(problem: Problem, *, isa: InstructionSet) -> Cost:
 
     On Zen 4 the time is ``bytes_streamed`` at the rate of level 1 plus ``bytes_moved`` at that of memory, within 0.8 to
     1.3 over ResNet and MobileNetV2 layers; the dense layer over all slots takes ``m * flop`` at 0.9 of the peak. So
-    selection wins m / 1.6 to m / 1.4 where weights are reused, about as much where one pixel reads them from memory, and
-    least where 4 to 16 pixels do: they choose nearly all rows, so both kernels wait for the same bytes.
+    selection wins m / 1.6 to m / 1.4 where weights are reused, about as much where one pixel reads them from memory,
+    and least where 4 to 16 pixels do: they choose nearly all rows, so both kernels wait for the same bytes.
     """
     shape = sas_shape(problem, isa)
     k_group = problem.c_out // problem.groups
