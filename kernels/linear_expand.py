@@ -37,9 +37,9 @@ MANY_ROWS, FEW_ROWS = 8, 4
 """Outputs that share the loads of the input, as in ``native/expand/plan.h``."""
 SELECT_GROUPS = (2, 4, 8)
 """Inputs that "select" can choose from."""
-MOST_SAMPLES: dict[Method, int] = {"expand": 16, "look_up": 16, "select": 32}
-"""Batches beyond which nothing is left to win. One pass over the weights serves two or four samples, and all but
-"select" multiply zeros, too: measured on Zen 4, dense oneDNN catches up at 8 to 16 samples, with 1:4 beyond 16."""
+MOST_SAMPLES = 32
+"""One pass over the weights serves two or four samples, and all but "select" multiply zeros: measured on Zen 4, dense
+oneDNN catches up at 8 to 16 samples, with 1:4 beyond 16. Larger batches are not worth a measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +183,8 @@ def _why_unsupported(problem: Problem, machine: Machine, *, kernels: ExpandSet, 
         return f"computes in {kernels.dtype}, not {problem.dtype}"
     if kernels.isa not in machine.isa:
         return f"needs {kernels.isa}, this machine allows {', '.join(machine.isa) or 'no CPU instruction set'}"
-    if problem.n > MOST_SAMPLES[method]:
-        return (
-            f"batch {problem.n} exceeds {MOST_SAMPLES[method]}, beyond which other kernels use each weight more often"
-        )
+    if problem.n > MOST_SAMPLES:
+        return f"batch {problem.n} exceeds {MOST_SAMPLES}, beyond which other kernels use each weight more often"
     kinds = parse_pattern(problem.pattern).kinds
     if not kinds:
         return "pattern 'dense' leaves nothing to skip"

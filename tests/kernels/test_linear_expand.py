@@ -187,7 +187,7 @@ def test_packed_bytes_are_those_of_the_cost(spec: KernelSpec, n: int) -> None:
 
 
 def test_bytes_of_each_format() -> None:
-    """Per weight at 2:4: half a value and one bit (two for each value of a group of four), or half a byte to look up."""
+    """Per weight at 2:4: half a value and one bit (two a value of a group of four), or half a byte to look up."""
     for spec in RUNNABLE:
         problem = linear(spec, 1, 1024, 64, pattern="2:4")
         _, weight, _ = layer(problem)
@@ -252,8 +252,8 @@ def test_reasons_name_what_is_missing() -> None:
 
     assert reason(expand, linear(expand, 1, 8, 8)) == ""
     assert reason(select, linear(select, 1, 8, 8)) == ""
-    assert "batch 17 exceeds 16" in reason(expand, linear(expand, MOST_SAMPLES["expand"] + 1, 8, 8))
-    assert "batch 33 exceeds 32" in reason(select, linear(select, MOST_SAMPLES["select"] + 1, 8, 8))
+    assert reason(expand, linear(expand, MOST_SAMPLES, 8, 8)) == ""
+    assert f"exceeds {MOST_SAMPLES}" in reason(expand, linear(expand, MOST_SAMPLES + 1, 8, 8))
     assert "not 5" in reason(select, linear(select, 1, 10, 8, pattern="2:5"))
     assert "none" in reason(select, linear(select, 1, 10, 8, pattern="unstructured"))
     assert "nothing to skip" in reason(expand, linear(expand, 1, 8, 8).as_dense())
