@@ -355,7 +355,8 @@ def _tiles(op: Op, dtype: Dtype) -> KernelSpec:
     return KernelSpec(
         name=f"{op}_tiles_{SHORT_DTYPES[dtype]}_{'nhwc' if op == 'conv2d' else 'nchw'}__{ISA}",
         op=op,
-        patterns=("dense", "block"),
+        # In int8 no library kernel is there to run a dense layer.
+        patterns=("block", "dense") if dtype == "int8" else ("block",),
         dtype=dtype,
         isa=ISA,
         layout="nhwc" if op == "conv2d" else "nchw",

@@ -43,7 +43,7 @@ VECTOR_SETS = (
     VectorSet(isa="baseline", dtype="float32", lanes=4, max_run=6, max_runs=2),
 )
 
-PATTERNS = ("block", "shape", "channel", "filter", "filter2d", "depth", "dense")
+PATTERNS = ("block", "shape", "channel", "filter", "filter2d", "depth")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +244,8 @@ def _spec(op: Op, vectors: VectorSet) -> KernelSpec:
     return KernelSpec(
         name=f"{op}_vector_{SHORT_DTYPES[vectors.dtype]}_nhwc__{vectors.isa}",
         op=op,
-        patterns=PATTERNS,
+        # In int8 no library kernel is there to run a dense layer.
+        patterns=(*PATTERNS, "dense") if vectors.dtype == "int8" else PATTERNS,
         dtype=vectors.dtype,
         isa=vectors.isa,
         layout="nhwc",
