@@ -25,7 +25,7 @@ struct MultiplyBf16 {
 };
 
 struct MultiplyInt8 {
-    using Sum = int32_t;
+    using Sum = uint32_t;  // rows beyond the last pixel hold anything, and may wrap
     template <int Sums, int A, int B>
     static void dot() { tile_dot_u8s8<Sums, A, B>(); }
 };

@@ -148,7 +148,7 @@ void TileSparse::pack(const Weight* weight, const std::vector<int64_t>& taps, in
     const size_t bytes = std::max<size_t>(tiles.size() * sizeof(Stored), kTileBytes);
     weights_.reset(static_cast<char*>(std::aligned_alloc(kRowBytes, bytes)));
     if (!weights_) throw std::bad_alloc();
-    std::memcpy(weights_.get(), tiles.data(), tiles.size() * sizeof(Stored));
+    std::copy(tiles.begin(), tiles.end(), reinterpret_cast<Stored*>(weights_.get()));
     plan_.weights = weights_.get();
     plan_.starts = starts_.data();
     plan_.offsets = offsets_.data();
