@@ -55,7 +55,7 @@ def check_weights(problem: Problem, weight: Tensor, bias: Tensor | None) -> None
     InputError
         If the shape differs from [K, C, R, S] or [K], or the dtype is not float32.
     """
-    expected = {"weight": (weight, problem.weight_shape)}
+    expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {"weight": (weight, problem.weight_shape)}
     if bias is not None:
         expected["bias"] = (bias, (problem.c_out,))
     for name, (tensor, shape) in expected.items():
