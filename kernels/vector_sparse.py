@@ -19,6 +19,7 @@ from torch import Tensor  # before _native: the extension must share torch's Ope
 from . import _native
 from .dense import MEMORY_FORMATS, SHORT_DTYPES, TORCH_DTYPES, UNITS
 from .errors import InputError
+from .groups import free_density
 from .native_layer import check_weights, to_numpy
 from .pattern import BlockPart, SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Op, Problem
@@ -210,7 +211,7 @@ def _expected_entries(problem: Problem, vectors: VectorSet) -> tuple[int, float]
     """
     pattern = parse_pattern(problem.pattern)
     free = [part for part in pattern.parts if isinstance(part, BlockPart)]
-    density = (1.0 - problem.sparsity) ** (1.0 / len(free)) if free else 1.0
+    density = free_density(pattern, problem.sparsity)
     k, c = problem.c_out, problem.weight_shape[1]
     kept = density if "filter" in pattern.kinds else 1.0
     blocks = math.ceil(max(1, round(k * kept)) / vectors.lanes)
