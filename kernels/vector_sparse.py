@@ -44,7 +44,7 @@ VECTOR_SETS = (
     VectorSet(isa="baseline", dtype="float32", lanes=4, max_run=6, max_runs=2),
 )
 
-PATTERNS = ("block", "shape", "channel", "filter", "filter2d", "depth", "dense")
+PATTERNS = ("block", "shape", "channel", "filter", "filter2d", "depth")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +160,8 @@ def vector_cost(problem: Problem, *, vectors: VectorSet) -> Cost:
 
 def why_vector_unsupported(problem: Problem, machine: Machine, *, op: Op, vectors: VectorSet) -> str | None:
     """The reason why a kernel cannot run a problem, or None; any pattern of zeros gives the right result."""
+    if machine.device != "cpu":
+        return f"runs on the CPU only, the machine is {machine.device!r}"
     if problem.op != op:
         return f"runs {op}, not {problem.op}"
     if problem.dtype != vectors.dtype:
@@ -245,7 +247,8 @@ def _spec(op: Op, vectors: VectorSet) -> KernelSpec:
     return KernelSpec(
         name=f"{op}_vector_{SHORT_DTYPES[vectors.dtype]}_nhwc__{vectors.isa}",
         op=op,
-        patterns=PATTERNS,
+        # torch has no dense layer in int8.
+        patterns=("dense", *PATTERNS) if vectors.dtype == "int8" else PATTERNS,
         dtype=vectors.dtype,
         isa=vectors.isa,
         layout="nhwc",
