@@ -160,6 +160,8 @@ def vector_cost(problem: Problem, *, vectors: VectorSet) -> Cost:
 
 def why_vector_unsupported(problem: Problem, machine: Machine, *, op: Op, vectors: VectorSet) -> str | None:
     """The reason why a kernel cannot run a problem, or None; any pattern of zeros gives the right result."""
+    if machine.device != "cpu":
+        return f"runs on the CPU only, the machine is {machine.device!r}"
     if problem.op != op:
         return f"runs {op}, not {problem.op}"
     if problem.dtype != vectors.dtype:
