@@ -33,7 +33,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Inputs:
+class Inputs:
     """What all rivals on one problem get, rounded to the problem's dtype, and the right answer."""
 
     weight: Tensor
@@ -43,7 +43,7 @@ class _Inputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Checked:
+class Checked:
     """A packed kernel and how far its result lies from the reference."""
 
     kernel: KernelSpec
@@ -142,9 +142,9 @@ def measure_rivals(
     budget_s : float
         For all kernels together, in seconds.
     """
-    inputs = _make_inputs(problem, weight, generator)
-    with torch.inference_mode(), _torch_threads(problem.threads):
-        checked = [_check(problem, kernel, inputs) for kernel in kernels]
+    inputs = make_inputs(problem, weight, generator)
+    with torch.inference_mode(), torch_threads(problem.threads):
+        checked = [check_kernel(problem, kernel, inputs) for kernel in kernels]
         right = [rival for rival in checked if rival.reason is None]
         times = measure_alternating([rival.call for rival in right], budget_s=budget_s) if right else ()
     time_of = {rival.kernel.name: stats for rival, stats in zip(right, times, strict=True)}
@@ -190,16 +190,18 @@ def _no_time(problem: Problem, kernel: str | None, reason: str) -> MeasureRecord
     )
 
 
-def _make_inputs(problem: Problem, weight: Tensor, generator: torch.Generator) -> _Inputs:
+def make_inputs(problem: Problem, weight: Tensor, generator: torch.Generator) -> Inputs:
+    """Random input and bias for a weight [K, C, R, S], and what the layer must give."""
     dtype = TORCH_DTYPES[problem.dtype]
     # Rounded before the reference sees them, so that the error is the kernel's own.
     weight = weight.to(dtype).float()
     bias = torch.randn(problem.c_out, generator=generator).to(dtype).float()
     x = torch.randn(problem.input_shape, generator=generator).to(dtype)
-    return _Inputs(weight=weight, bias=bias, x=x, expected=reference(problem, weight, bias, True, x))
+    return Inputs(weight=weight, bias=bias, x=x, expected=reference(problem, weight, bias, True, x))
 
 
-def _check(problem: Problem, kernel: KernelSpec, inputs: _Inputs) -> _Checked:
+def check_kernel(problem: Problem, kernel: KernelSpec, inputs: Inputs) -> Checked:
+    """Pack a kernel, run it once and compare with the reference."""
     start = time.perf_counter()
     packed: Any = kernel.pack(problem, inputs.weight, inputs.bias, True)
     pack_time_s = time.perf_counter() - start
@@ -207,7 +209,7 @@ def _check(problem: Problem, kernel: KernelSpec, inputs: _Inputs) -> _Checked:
     y = kernel.run(packed, x)
     error, limit = relative_error(y, inputs.expected), error_limit(problem)
     absolute = float((y.double() - inputs.expected).abs().max())
-    return _Checked(
+    return Checked(
         kernel=kernel,
         call=partial(kernel.run, packed, x),
         pack_time_s=pack_time_s,
@@ -218,7 +220,8 @@ def _check(problem: Problem, kernel: KernelSpec, inputs: _Inputs) -> _Checked:
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch, and with it the native kernels, use so many threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
