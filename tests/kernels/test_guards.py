@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from guarded_memory import PAGE, GuardedMemory
-from guarded_run import native_kernels
+from native_cases import native_kernels
 
 HERE = Path(__file__).resolve().parent
 

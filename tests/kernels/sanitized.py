@@ -1,0 +1,64 @@
+"""Build the native module under sanitizers, in a folder of its own, and run it (`make sanitize`, `make race`).
+
+``address``: AddressSanitizer and UndefinedBehaviorSanitizer, over the tests of the native kernels.
+``thread``: ThreadSanitizer, over `race_run.py`; the threads are then those of `std_threads.h`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+TESTS = ("test_registry.py", "test_registry_random.py", *sorted(path.name for path in HERE.glob("test_native_*.py")))
+PYTEST = ["-m", "pytest", "-p", "other_native", "-q", "-x", *(str(HERE / name) for name in TESTS)]
+ARGUMENTS = {"address": [*PYTEST, "-k", "not torch and not onednn"], "thread": [str(HERE / "race_run.py")]}
+LIBRARIES = {"address": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}
+OPTIONS = {
+    # Python and torch keep memory until the process ends.
+    "ASAN_OPTIONS": "detect_leaks=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "ignore_noninstrumented_modules=1",
+}
+TRIES = 6
+FLAKE = "ThreadSanitizer failed to allocate"
+"""GCC 12's checker sometimes miscounts the thread-local memory of a new thread among torch's many libraries and gives
+up; that is no finding."""
+
+
+def main() -> int:
+    (kind,) = sys.argv[1:]
+    folder = ROOT / "build" / f"sanitize-{kind}"
+    _build(kind, folder)
+    paths = subprocess.run(
+        [os.environ.get("CXX", "c++"), *(f"-print-file-name={name}" for name in LIBRARIES[kind])],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    environment = os.environ | OPTIONS | {"SPARSEPLAN_TEST_NATIVE": str(folder), "PYTHONPATH": str(HERE)}
+    # Through env(1): only the interpreter that runs the kernels needs them.
+    command = ["env", f"LD_PRELOAD={' '.join(paths)}", sys.executable, *ARGUMENTS[kind]]
+    for _ in range(TRIES):
+        run = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+        sys.stderr.write(run.stderr)
+        if FLAKE not in run.stderr:
+            break
+    return run.returncode
+
+
+def _build(kind: str, folder: Path) -> None:
+    environment = os.environ | {"PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
+    configure = ["cmake", "-S", "kernels/native", "-B", str(folder), "-G", "Ninja", f"-DSPARSEPLAN_SANITIZE={kind}"]
+    for command in ([*configure, f"-DPython_EXECUTABLE={sys.executable}"], ["cmake", "--build", str(folder)]):
+        built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if built.returncode != 0:
+            raise SystemExit(f"sanitized build failed: {' '.join(command)}\n{built.stdout}{built.stderr}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
