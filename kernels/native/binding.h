@@ -61,6 +61,7 @@ struct Layer {
 };
 
 void bind_ceilings(nb::module_& m);
+void bind_channels(nb::module_& m);
 void bind_flat(nb::module_& m);
 void bind_sell(nb::module_& m);
 

@@ -7,6 +7,7 @@ NB_MODULE(_native, m) {
     m.def("isa_list", &sparseplan::isa_list);
     m.def("fill_scratch", &sparseplan::fill_scratch, "value"_a, "threads"_a);
     sparseplan::bind_ceilings(m);
+    sparseplan::bind_channels(m);
     sparseplan::bind_flat(m);
     sparseplan::bind_sell(m);
 }
