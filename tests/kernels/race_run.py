@@ -10,6 +10,7 @@ import other_native  # noqa: F401  # before the kernels
 import torch
 from native_cases import native_kernels, problems_of, weights_of
 
+from sparseplan.kernels.channels import keep_channels, put_channels, take_channels
 from sparseplan.kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.spec import KernelSpec
@@ -26,6 +27,8 @@ def main() -> None:
         for name, problem in problems_of(kernel, (2, 3)):
             if name.split(",")[0] in SHAPES:
                 _run(kernel, problem)
+    sys.stdout.write("channels\n")
+    _run_channels()
 
 
 def _run(kernel: KernelSpec, problem: Problem) -> None:
@@ -44,6 +47,15 @@ def _run(kernel: KernelSpec, problem: Problem) -> None:
         with ThreadPoolExecutor(2) as pool:
             for y in pool.map(lambda _: kernel.run(packed, x), range(4)):
                 assert torch.equal(first, y)
+
+
+def _run_channels() -> None:
+    x, kept = torch.randn(5, 70, 9, 11), torch.arange(0, 70, 3)
+    moved = keep_channels(70, kept, x.dtype)
+    for threads in (2, 3):
+        with patch.object(torch, "get_num_threads", lambda threads=threads: threads):
+            taken = take_channels(moved, x)
+            assert torch.equal(put_channels(moved, taken, torch.zeros(70))[:, kept], taken)
 
 
 if __name__ == "__main__":

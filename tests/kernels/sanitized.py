@@ -14,8 +14,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-TESTS = ("test_registry.py", "test_registry_random.py", *sorted(path.name for path in HERE.glob("test_native_*.py")))
-PYTEST = ["-m", "pytest", "-p", "other_native", "-q", "-x", *(str(HERE / name) for name in TESTS)]
+TESTS = (
+    "test_registry.py",
+    "test_registry_random.py",
+    "test_channels.py",
+    *sorted(path.name for path in HERE.glob("test_native_*.py")),
+)
+# -s: what a dying process says must not end in pytest's capture.
+PYTEST = ["-m", "pytest", "-p", "other_native", "-q", "-x", "-s", *(str(HERE / name) for name in TESTS)]
 ARGUMENTS = {"address": [*PYTEST, "-k", "not torch and not onednn"], "thread": [str(HERE / "race_run.py")]}
 LIBRARIES = {"address": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}
 OPTIONS = {
@@ -34,21 +40,20 @@ def main() -> int:
     (kind,) = sys.argv[1:]
     folder = ROOT / "build" / f"sanitize-{kind}"
     _build(kind, folder)
-    paths = subprocess.run(
-        [os.environ.get("CXX", "c++"), *(f"-print-file-name={name}" for name in LIBRARIES[kind])],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
     environment = os.environ | OPTIONS | {"SPARSEPLAN_TEST_NATIVE": str(folder), "PYTHONPATH": str(HERE)}
     # Through env(1): only the interpreter that runs the kernels needs them.
-    command = ["env", f"LD_PRELOAD={' '.join(paths)}", sys.executable, *ARGUMENTS[kind]]
+    command = ["env", f"LD_PRELOAD={' '.join(map(_path_of, LIBRARIES[kind]))}", sys.executable, *ARGUMENTS[kind]]
     for _ in range(TRIES):
         run = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False)
         sys.stderr.write(run.stderr)
         if FLAKE not in run.stderr:
             break
     return run.returncode
+
+
+def _path_of(library: str) -> str:
+    command = [os.environ.get("CXX", "c++"), f"-print-file-name={library}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _build(kind: str, folder: Path) -> None:
