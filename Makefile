@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PACKAGES := kernels profiles perfmodel planner trainer runtime reports
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint bench-kernels sanitize race clean
 
 setup: $(INSTALLED)
 
@@ -27,6 +27,17 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard kernels/native/* kernels
 	$(BIN)/pip install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
+
+# make bench-kernels ARGS='--layers resnet50-3x3 --batch 16'
+bench-kernels: $(INSTALLED)
+	$(BIN)/python -m benchmarks.kernels $(ARGS)
+
+# Native code under AddressSanitizer and UndefinedBehaviorSanitizer, and under ThreadSanitizer (GCC).
+sanitize: $(INSTALLED)
+	$(BIN)/python tests/kernels/sanitized.py address
+
+race: $(INSTALLED)
+	$(BIN)/python tests/kernels/sanitized.py thread
 
 # mypy finds packages by folder: show it the installed layout.
 build/typecheck: $(MAKEFILE_LIST)

@@ -27,6 +27,21 @@ def requantise(
 ) -> None: ...
 
 @final
+class Channels:
+    def __init__(self, *, isa: str, total: int, index: list[int], value_bytes: int) -> None: ...
+    def gather(self, source: int, source_bytes: int, target: int, target_bytes: int, threads: int) -> None: ...
+    def scatter(
+        self,
+        source: int,
+        source_bytes: int,
+        constant: int,
+        constant_bytes: int,
+        target: int,
+        target_bytes: int,
+        threads: int,
+    ) -> None: ...
+
+@final
 class FlatShape:
     def __init__(
         self,

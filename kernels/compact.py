@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from . import dense
+from .channels import KeptChannels, keep_channels, put_channels, take_channels
 from .groups import free_density
 from .pattern import parse_pattern
 from .problem import Problem
@@ -41,6 +42,9 @@ class PackedCompact:
     inner: dense.PackedConv | dense.PackedLinear | None
     """None where no weight survives."""
     survivors: Survivors
+    taken: KeptChannels | None
+    """Of the input, where channels are innermost and some are removed; `put` likewise of the output."""
+    put: KeptChannels | None
     constant: Tensor
     """[K], `dtype`: the output of a removed filter, its bias after ReLU."""
     spatial_out: tuple[int, ...]
@@ -74,9 +78,17 @@ def pack_compact(
     if survivors.k:
         reduced = replace(problem.as_dense(), c_in=survivors.c, c_out=survivors.k)
         packed = inner.pack(reduced, smaller, smaller_bias, relu)
+    innermost = _channels_are_innermost(inner)
+    dtype = dense.TORCH_DTYPES[problem.dtype]
+    taken, put = (
+        keep_channels(total, kept, dtype) if innermost and kept is not None else None
+        for total, kept in ((problem.c_in, survivors.channels), (problem.c_out, survivors.filters))
+    )
     return PackedCompact(
         inner=packed,
         survivors=survivors,
+        taken=taken,
+        put=put,
         constant=constant_output(problem, bias, relu),
         spatial_out=problem.output_shape[2:],
     )
@@ -86,14 +98,22 @@ def run_compact(packed: PackedCompact, x: Tensor, *, inner: KernelSpec) -> Tenso
     """[N, C, H, W] to [N, K, H', W'] in the layout of `inner`, or [N, C] to [N, K]."""
     if packed.inner is None:
         return filled(packed.constant, (len(x), *packed.spatial_out), inner.layout)
-    if packed.survivors.channels is not None:
-        x = _take_channels(x, packed.survivors.channels, inner.layout)
+    survivors = packed.survivors
+    if packed.taken is not None:
+        x = take_channels(packed.taken, x)
+    elif survivors.channels is not None:
+        x = x.index_select(1, survivors.channels)
     y = inner.run(packed.inner, x)
-    if packed.survivors.filters is None:
+    if packed.put is not None:
+        return put_channels(packed.put, y, packed.constant)
+    if survivors.filters is None:
         return y
     out = filled(packed.constant, (len(x), *packed.spatial_out), inner.layout)
-    _put_channels(out, packed.survivors.filters, y, inner.layout)
-    return out
+    return out.index_copy_(1, survivors.filters, y)
+
+
+def _channels_are_innermost(kernel: KernelSpec) -> bool:
+    return kernel.layout == "nhwc" or kernel.op == "linear"
 
 
 def constant_output(problem: Problem, bias: Tensor | None, relu: bool) -> Tensor:
@@ -109,23 +129,6 @@ def filled(constant: Tensor, sizes: tuple[int, ...], layout: Layout) -> Tensor:
     shape = (n, len(constant), *spatial)
     out = torch.empty(shape, dtype=constant.dtype, memory_format=dense.MEMORY_FORMATS[layout])
     return out.copy_(constant.view(1, -1, *[1] * len(spatial)).expand(shape))
-
-
-def _take_channels(x: Tensor, channels: Tensor, layout: Layout) -> Tensor:
-    if layout == "nchw":
-        return x.index_select(1, channels)
-    # torch's gather is 3 times faster than its index_select where the channels are innermost.
-    pixels = x.permute(0, 2, 3, 1)
-    index = channels.expand(*pixels.shape[:3], -1)
-    return pixels.gather(3, index).permute(0, 3, 1, 2)
-
-
-def _put_channels(out: Tensor, channels: Tensor, y: Tensor, layout: Layout) -> None:
-    if layout == "nchw":
-        out.index_copy_(1, channels, y)
-        return
-    pixels = y.permute(0, 2, 3, 1)
-    out.permute(0, 2, 3, 1).scatter_(3, channels.expand(*pixels.shape[:3], -1), pixels)
 
 
 def reduced_sizes(problem: Problem) -> tuple[int, int, int]:
@@ -152,9 +155,13 @@ def compact_cost(problem: Problem, *, inner: KernelSpec) -> Cost:
     k, c, _ = reduced_sizes(problem)
     reduced = replace(problem.as_dense(), c_in=c, c_out=k)
     cost = inner.cost(reduced)
-    gathered = reduced.input_bytes if c < problem.c_in else 0.0
-    # The scatter also fills the full output with the constants of removed filters first.
-    scattered = reduced.output_bytes + problem.output_bytes / 2.0 if k < problem.c_out else 0.0
+    # Half of what is read and written. Where channels are innermost, all of the input is read and the output is written
+    # in one go; elsewhere only what is kept is read, and the output is filled with constants first.
+    innermost = _channels_are_innermost(inner)
+    read = (problem if innermost else reduced).input_bytes
+    gathered = (read + reduced.input_bytes) / 2.0 if c < problem.c_in else 0.0
+    filled_first = 0.0 if innermost else reduced.output_bytes
+    scattered = (reduced.output_bytes + problem.output_bytes + filled_first) / 2.0 if k < problem.c_out else 0.0
     return dense.with_copies(cost, gathered + scattered)
 
 

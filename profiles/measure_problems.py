@@ -33,7 +33,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Checked:
+class Checked:
     """A packed kernel and how far its result lies from the reference."""
 
     kernel: KernelSpec
@@ -134,8 +134,8 @@ def measure_rivals(
     """
     inputs = random_inputs(problem, weight, generator)
     expected = inputs.expected()
-    with torch.inference_mode(), _torch_threads(problem.threads):
-        checked = [_check(kernel, inputs, expected) for kernel in kernels]
+    with torch.inference_mode(), torch_threads(problem.threads):
+        checked = [check_kernel(kernel, inputs, expected) for kernel in kernels]
         right = [rival for rival in checked if rival.reason is None]
         times = measure_alternating([rival.call for rival in right], budget_s=budget_s) if right else ()
     time_of = {rival.kernel.name: stats for rival, stats in zip(right, times, strict=True)}
@@ -181,7 +181,8 @@ def _no_time(problem: Problem, kernel: str | None, reason: str) -> MeasureRecord
     )
 
 
-def _check(kernel: KernelSpec, inputs: LayerInputs, expected: Tensor) -> _Checked:
+def check_kernel(kernel: KernelSpec, inputs: LayerInputs, expected: Tensor) -> Checked:
+    """Pack a kernel, run it once and compare with the right answer."""
     start = time.perf_counter()
     packed: Any = inputs.pack(kernel)
     pack_time_s = time.perf_counter() - start
@@ -189,7 +190,7 @@ def _check(kernel: KernelSpec, inputs: LayerInputs, expected: Tensor) -> _Checke
     y = kernel.run(packed, x)
     error, limit = relative_error(y, expected), error_limit(inputs.problem)
     absolute = float((y.double() - expected).abs().max())
-    return _Checked(
+    return Checked(
         kernel=kernel,
         call=partial(kernel.run, packed, x),
         pack_time_s=pack_time_s,
@@ -200,7 +201,8 @@ def _check(kernel: KernelSpec, inputs: LayerInputs, expected: Tensor) -> _Checke
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch, and with it the native kernels, use so many threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

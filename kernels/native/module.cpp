@@ -8,6 +8,7 @@ NB_MODULE(_native, m) {
     m.def("fill_scratch", &sparseplan::fill_scratch, "value"_a, "threads"_a);
     sparseplan::bind_ceilings(m);
     sparseplan::bind_expand(m);
+    sparseplan::bind_channels(m);
     sparseplan::bind_flat(m);
     sparseplan::bind_requantise(m);
     sparseplan::bind_sas(m);

@@ -86,7 +86,7 @@ def _cases() -> Iterator[object]:
         yield pytest.param(kernel, replace(shapes["tail"], threads=3), id=f"{kernel.name}-tail-threads")
 
 
-def _patterns(kernel: KernelSpec) -> list[str]:
+def patterns_of(kernel: KernelSpec) -> list[str]:
     """Examples of what a kernel can skip."""
     return [pattern for kind in kernel.patterns for pattern in EXAMPLES_OF_KIND.get(kind, (kind,))]
 
@@ -120,7 +120,7 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
     generator = torch.Generator().manual_seed(1)
     dtype = TORCH_DTYPES[kernel.dtype]
     reasons = []
-    patterns = _patterns(kernel)
+    patterns = patterns_of(kernel)
     for pattern in patterns:
         sized = _under(problem, kernel, pattern)
         if kernel.why_unsupported(sized, machine):
@@ -154,7 +154,7 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
 def test_cost_counts_work(kernel: KernelSpec) -> None:
     """At least the useful work and the compulsory bytes, and no more flop where the pattern is sparser."""
     problem = CONVOLUTIONS["full_blocks"] if kernel.op == "conv2d" else LINEARS["full_blocks"]
-    for pattern in _patterns(kernel):
+    for pattern in patterns_of(kernel):
         sized = _under(problem, kernel, pattern)
         cost = kernel.cost(sized)
         assert sized.flop_useful * 0.9 <= cost.flop
@@ -178,7 +178,7 @@ def test_every_kernel_has_a_problem_it_runs(kernel: KernelSpec) -> None:
     assert any(
         kernel.why_unsupported(_under(problem, kernel, pattern), machine) is None
         for problem in shapes.values()
-        for pattern in _patterns(kernel)
+        for pattern in patterns_of(kernel)
     )
 
 

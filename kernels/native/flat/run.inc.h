@@ -8,7 +8,7 @@
 
 namespace {
 
-// A block of images: where the first lies in x and y, and whether x ends with the block.
+// A block of images: where the first lies in x and y, and whether x ends less than a vector after it.
 struct Block {
     const float* x;
     float* y;
@@ -55,9 +55,9 @@ inline Area area_at(const sparseplan::FlatPlan& plan, const Grid& grid, int64_t 
 }
 
 inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y, int64_t index) {
-    const int64_t first = index * plan.images;
-    return {x + first * plan.c_in * plan.h_in * plan.w_in, y + first * plan.c_out * plan.h_out * plan.w_out,
-            smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
+    const int64_t first = index * plan.images, image_floats = plan.c_in * plan.h_in * plan.w_in;
+    return {x + first * image_floats, y + first * plan.c_out * plan.h_out * plan.w_out,
+            smaller(plan.images, plan.n - first), (plan.n - first - plan.images) * image_floats < kLanes};
 }
 
 void write_tile(const sparseplan::FlatPlan& plan, const Block& block, const Area& area, int64_t k, int64_t channels,

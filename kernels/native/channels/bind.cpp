@@ -1,0 +1,91 @@
+#include "binding.h"
+#include "channels/table.h"
+
+namespace sparseplan {
+
+using namespace nb::literals;
+
+namespace {
+
+const ChannelsTable& table(const std::string& isa) {
+#ifdef SPARSEPLAN_X86
+    return table_for(isa, {&kChannelsBaseline, &kChannelsAvx512bf16});
+#else
+    return table_for(isa, {&kChannelsBaseline});
+#endif
+}
+
+// Kept channels of values of 2 or 4 bytes.
+class Channels {
+  public:
+    Channels(const ChannelsTable& isa, int64_t total, std::vector<int64_t> index, int value_bytes)
+        : isa_(isa), total_(total), index_(std::move(index)), masks_((total + 31) / 32, 0u), value_bytes_(value_bytes) {
+        require(value_bytes == 2 || value_bytes == 4, "values must have 2 or 4 bytes");
+        int64_t last = -1;
+        for (int64_t channel : index_) {
+            require(channel > last && channel < total, "channels must ascend and lie below the total");
+            masks_[channel / 32] |= 1u << (channel % 32);
+            last = channel;
+        }
+    }
+
+    void gather(uintptr_t from, size_t from_bytes, uintptr_t to, size_t to_bytes, int threads) const {
+        const int64_t pixels = pixels_of(from_bytes, to_bytes, threads);
+        nb::gil_scoped_release release;
+        if (value_bytes_ == 4) {
+            isa_.words.gather(plan(), at<uint32_t>(from), at<uint32_t>(to), pixels, threads);
+        } else {
+            isa_.halves.gather(plan(), at<uint16_t>(from), at<uint16_t>(to), pixels, threads);
+        }
+    }
+
+    void scatter(uintptr_t from, size_t from_bytes, uintptr_t constant, size_t constant_bytes, uintptr_t to,
+                 size_t to_bytes, int threads) const {
+        const int64_t pixels = pixels_of(to_bytes, from_bytes, threads);
+        require(constant_bytes == bytes_of(total_), "constant differs from the channels");
+        nb::gil_scoped_release release;
+        if (value_bytes_ == 4) {
+            isa_.words.scatter(plan(), at<uint32_t>(from), at<uint32_t>(constant), at<uint32_t>(to), pixels, threads);
+        } else {
+            isa_.halves.scatter(plan(), at<uint16_t>(from), at<uint16_t>(constant), at<uint16_t>(to), pixels, threads);
+        }
+    }
+
+  private:
+    template <typename T>
+    static T* at(uintptr_t address) { return reinterpret_cast<T*>(address); }
+
+    size_t bytes_of(int64_t values) const { return static_cast<size_t>(values * value_bytes_); }
+
+    ChannelsPlan plan() const { return {total_, static_cast<int64_t>(index_.size()), index_.data(), masks_.data()}; }
+
+    int64_t pixels_of(size_t all_bytes, size_t kept_bytes, int threads) const {
+        const size_t pixels = all_bytes / bytes_of(total_);
+        require(threads >= 1, "threads must be at least 1");
+        require(pixels * bytes_of(total_) == all_bytes && pixels * bytes_of(plan().kept) == kept_bytes,
+                "sizes differ from the channels");
+        return static_cast<int64_t>(pixels);
+    }
+
+    const ChannelsTable& isa_;
+    int64_t total_;
+    std::vector<int64_t> index_;
+    std::vector<uint32_t> masks_;
+    int value_bytes_;
+};
+
+}  // namespace
+
+void bind_channels(nb::module_& m) {
+    nb::class_<Channels>(m, "Channels")
+        .def("__init__", [](Channels* self, const std::string& isa, int64_t total, std::vector<int64_t> index,
+                            int value_bytes) {
+            require(total >= 1, "total must be at least 1");
+            new (self) Channels(table(isa), total, std::move(index), value_bytes);
+        }, nb::kw_only(), "isa"_a, "total"_a, "index"_a, "value_bytes"_a)
+        .def("gather", &Channels::gather, "source"_a, "source_bytes"_a, "target"_a, "target_bytes"_a, "threads"_a)
+        .def("scatter", &Channels::scatter, "source"_a, "source_bytes"_a, "constant"_a, "constant_bytes"_a, "target"_a,
+             "target_bytes"_a, "threads"_a);
+}
+
+}  // namespace sparseplan

@@ -1,0 +1,156 @@
+"""Random problems: whatever kernel says it can run them must give what the reference gives."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparseplan.kernels.cpu import ISA_VARIABLE, detect_machine
+from sparseplan.kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from sparseplan.kernels.groups import magnitude_mask
+from sparseplan.kernels.pattern import parse_pattern
+from sparseplan.kernels.problem import Dtype, Op, Problem
+from sparseplan.kernels.reference import error_limit, reference, relative_error
+from sparseplan.kernels.registry import REGISTRY
+from sparseplan.kernels.select import eligible, select
+from sparseplan.kernels.spec import KernelSpec
+
+MACHINE = detect_machine({})
+PATTERNS = (
+    "dense",
+    "unstructured",
+    "block:16x1",
+    "block:8x1",
+    "block:16x32",
+    "block:16x64",
+    "block:3x2",
+    "2:4",
+    "1:4",
+    "filter",
+    "channel",
+    "shape",
+    "filter2d",
+    "filter+shape",
+    "channel+block:16x32",
+    "2:4+filter",
+)
+DTYPES: tuple[Dtype, ...] = tuple(dict.fromkeys(kernel.dtype for kernel in REGISTRY if kernel.dtype != "int8"))
+"""Quantised kernels have a bit-exact reference of their own."""
+SPARSITIES = (0.0, 0.3, 0.75, 0.95, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _torch_threads_are_restored() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@st.composite
+def conv2d_problems(draw: st.DrawFn) -> Problem:
+    """Every size at random; the image is large enough for the kernel."""
+    kernel, stride, dilation, padding = (
+        (draw(st.integers(low, high)), draw(st.integers(low, high))) for low, high in ((1, 4), (1, 3), (1, 3), (0, 3))
+    )
+    least_h, least_w = (
+        max(1, spread * (taps - 1) + 1 - 2 * zeros)
+        for spread, taps, zeros in zip(dilation, kernel, padding, strict=True)
+    )
+    groups = draw(st.sampled_from((1, 1, 1, 2, 3)))
+    return Problem(
+        op="conv2d",
+        n=draw(st.integers(1, 18)),
+        c_in=groups * draw(st.integers(1, 40)),
+        c_out=groups * draw(st.integers(1, 40)),
+        h_in=draw(st.integers(least_h, least_h + 9)),
+        w_in=draw(st.integers(least_w, least_w + 20)),
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        dtype=draw(st.sampled_from(DTYPES)),
+        threads=draw(st.integers(1, 3)),
+    )
+
+
+@st.composite
+def linear_problems(draw: st.DrawFn) -> Problem:
+    return Problem(
+        op="linear",
+        n=draw(st.integers(1, 40)),
+        c_in=draw(st.integers(1, 300)),
+        c_out=draw(st.integers(1, 150)),
+        dtype=draw(st.sampled_from(DTYPES)),
+        threads=draw(st.integers(1, 3)),
+    )
+
+
+@settings(max_examples=100, deadline=None, database=None, derandomize=True)
+@given(
+    problem=st.one_of(conv2d_problems(), linear_problems()),
+    pattern=st.sampled_from(PATTERNS),
+    sparsity=st.sampled_from(SPARSITIES),
+    relu=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_every_eligible_kernel_agrees(problem: Problem, pattern: str, sparsity: float, relu: bool, seed: int) -> None:
+    problem = problem.with_sparsity(pattern, 0.0 if pattern == "dense" else sparsity)
+    x, weight, bias = _layer(problem, seed)
+    expected = reference(problem, weight, bias, relu, x)
+    for kernel in eligible(problem, MACHINE, REGISTRY):
+        if kernel.isa == "any" and _sees_only_padding(problem):
+            continue
+        error = relative_error(_run(kernel, problem, weight, bias, relu, x), expected)
+        assert error <= error_limit(problem), f"{kernel.name} is wrong by {error:.2g}"
+
+
+@pytest.mark.parametrize("isa", MACHINE.isa)
+@pytest.mark.parametrize("op", ["conv2d", "linear"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_each_instruction_set_forced(isa: str, op: Op, dtype: Dtype) -> None:
+    """What `select` picks under a cap needs nothing beyond it, and is right."""
+    machine = detect_machine({ISA_VARIABLE: isa})
+    allowed = {"any", *MACHINE.isa[: MACHINE.isa.index(isa) + 1]}
+    image = {"h_in": 9, "w_in": 10, "kernel": (3, 3), "padding": (1, 1)} if op == "conv2d" else {}
+    base = Problem(op=op, n=17, c_in=35, c_out=50, dtype=dtype, **image)  # type: ignore[arg-type]
+    for pattern in ("unstructured", "block:16x1", "2:4", "filter+shape"):
+        problem = base.with_sparsity(pattern, 0.75)
+        kernel = select(problem, machine, REGISTRY)
+        if not isinstance(kernel, KernelSpec):
+            assert dtype != "float32", kernel.message
+            continue
+        assert kernel.isa in allowed
+        x, weight, bias = _layer(problem, 0)
+        y = _run(kernel, problem, weight, bias, True, x)
+        assert relative_error(y, reference(problem, weight, bias, True, x)) <= error_limit(problem), kernel.name
+
+
+def _sees_only_padding(problem: Problem) -> bool:
+    """Whether an output may see nothing but padding: oneDNN then crashes (uxlfoundation/oneDNN issue 5942)."""
+    reach = [spread * (taps - 1) for spread, taps in zip(problem.dilation, problem.kernel, strict=True)]
+    return any(zeros > least for zeros, least in zip(problem.padding, reach, strict=True))
+
+
+def _layer(problem: Problem, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    dtype = TORCH_DTYPES[problem.dtype]
+    dense = torch.randn(problem.weight_shape, generator=generator)
+    if problem.sparsity == 1.0:
+        weight = torch.zeros_like(dense)
+    else:
+        weight = dense * magnitude_mask(dense, parse_pattern(problem.pattern), problem.sparsity)
+    x, bias = torch.randn(problem.input_shape, generator=generator), torch.randn(problem.c_out, generator=generator)
+    return x.to(dtype), weight.to(dtype).float(), bias.to(dtype).float()
+
+
+def _run(
+    kernel: KernelSpec, problem: Problem, weight: torch.Tensor, bias: torch.Tensor, relu: bool, x: torch.Tensor
+) -> torch.Tensor:
+    if problem.op == "conv2d":
+        x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
+    torch.set_num_threads(problem.threads)
+    with torch.inference_mode():
+        return kernel.run(kernel.pack(problem, weight, bias, relu), x)
