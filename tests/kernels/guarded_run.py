@@ -5,16 +5,16 @@ A program for `test_guards.py`: prints one line a kernel, ``NAME<tab>what went w
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import torch
 from guarded_memory import GuardedMemory, Place
 from native_cases import native_kernels, problems_of, weights_of
 
-from sparseplan.kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.spec import KernelSpec
 
@@ -55,23 +55,21 @@ def _run_kernel(kernel: KernelSpec, told: object) -> None:
 def _run_case(kernel: KernelSpec, problem: Problem, place: Place) -> None:
     torch.set_num_threads(problem.threads)
     generator = torch.Generator().manual_seed(3)
-    dtype = TORCH_DTYPES[problem.dtype]
-    x = torch.randn(problem.input_shape, generator=generator).to(dtype)
-    bias = torch.randn(problem.c_out, generator=generator).to(dtype).float()
-    residual = torch.randn(problem.output_shape, generator=generator).to(dtype)
-    if problem.op == "conv2d":
-        x, residual = (part.contiguous(memory_format=MEMORY_FORMATS[kernel.layout]) for part in (x, residual))
-    residuals = [None, residual] if "residual" in inspect.signature(kernel.run).parameters else [None]
     for name, weight in weights_of(problem, generator).items():
+        inputs = random_inputs(problem, weight, generator)
         memory = GuardedMemory(place)
-        packed = kernel.pack(problem, memory.copy(weight.to(dtype).float()), memory.copy(bias), True)
-        for added in residuals:
-            optional = [] if added is None else [memory.copy(added)]
-            with memory.for_outputs():
-                y = kernel.run(packed, memory.copy(x), *optional)
-            memory.check()
-            # Whether it is right is the business of test_registry.py.
-            assert not y.isnan().any(), f"weight {name}: a part of the output was not written"
+        x = memory.copy(inputs.x_for(kernel))
+        packed = replace(inputs, weight=memory.copy(inputs.weight), bias=memory.copy(inputs.bias)).pack(kernel)
+        # Whether the results are right is the business of test_registry.py.
+        with memory.for_outputs():
+            y = kernel.run(packed, x)
+        memory.check()
+        residual = memory.copy(y)
+        with memory.for_outputs():
+            sums = kernel.run(packed, x, residual)
+        memory.check()
+        for written in (y, sums):
+            assert not written.isnan().any(), f"weight {name}: a part of the output was not written"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from test_registry import CONVOLUTIONS, EXAMPLE_OF_KIND, LINEARS
+from test_registry import CONVOLUTIONS, LINEARS, patterns_of
 from torch import Tensor
 
 from sparseplan.kernels.cpu import detect_machine
@@ -46,9 +46,9 @@ def native_kernels() -> list[KernelSpec]:
 def problems_of(kernel: KernelSpec, thread_counts: tuple[int, ...]) -> Iterator[tuple[str, Problem]]:
     """The problems that a kernel runs, with a name for each; every pattern on the shapes with tails."""
     shapes = CONVOLUTIONS | MORE_CONVOLUTIONS if kernel.op == "conv2d" else LINEARS | MORE_LINEARS
-    kinds = [EXAMPLE_OF_KIND.get(kind, kind) for kind in kernel.patterns]
-    for (name, shape), pattern, threads in itertools.product(shapes.items(), kinds, thread_counts):
-        if pattern != kinds[0] and name not in ("odd", "tail"):
+    patterns = patterns_of(kernel)
+    for (name, shape), pattern, threads in itertools.product(shapes.items(), patterns, thread_counts):
+        if pattern != patterns[0] and name not in ("odd", "tail"):
             continue
         sized = replace(shape.with_sparsity(pattern, 0.0 if pattern == "dense" else 0.6), dtype=kernel.dtype)
         for n in dict.fromkeys((sized.n, 19)):
@@ -62,8 +62,9 @@ def weights_of(problem: Problem, generator: torch.Generator) -> dict[str, Tensor
     dense = torch.randn(problem.weight_shape, generator=generator)
     last = torch.zeros_like(dense)
     last[-1, -1, -1, -1] = 1.5
+    pattern = parse_pattern(problem.pattern)
     return {
-        "pattern": dense * magnitude_mask(dense, parse_pattern(problem.pattern), problem.sparsity),
+        "pattern": dense if pattern.slots > 1 else dense * magnitude_mask(dense, pattern, problem.sparsity),
         "all_dense": dense,
         "all_zero": torch.zeros_like(dense),
         "last": last,

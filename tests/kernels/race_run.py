@@ -11,7 +11,7 @@ import torch
 from native_cases import native_kernels, problems_of, weights_of
 
 from sparseplan.kernels.channels import keep_channels, put_channels, take_channels
-from sparseplan.kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.spec import KernelSpec
 
@@ -34,12 +34,8 @@ def main() -> None:
 def _run(kernel: KernelSpec, problem: Problem) -> None:
     """Twice in a row, then from two Python threads at once: what layers share must not be written."""
     generator = torch.Generator().manual_seed(4)
-    dtype = TORCH_DTYPES[problem.dtype]
-    x = torch.randn(problem.input_shape, generator=generator).to(dtype)
-    if problem.op == "conv2d":
-        x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
-    weight = weights_of(problem, generator)["pattern"].to(dtype).float()
-    packed = kernel.pack(problem, weight, torch.randn(problem.c_out, generator=generator), True)
+    inputs = random_inputs(problem, weights_of(problem, generator)["pattern"], generator)
+    x, packed = inputs.x_for(kernel), inputs.pack(kernel)
     # torch itself stays on one thread: the race checker does not understand its OpenMP threads.
     with patch.object(torch, "get_num_threads", lambda: problem.threads):
         first, second = kernel.run(packed, x), kernel.run(packed, x)

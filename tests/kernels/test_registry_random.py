@@ -1,6 +1,7 @@
 """Random problems: whatever kernel says it can run them must give what the reference gives."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparseplan.kernels.cpu import ISA_VARIABLE, detect_machine
-from sparseplan.kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
 from sparseplan.kernels.groups import magnitude_mask
+from sparseplan.kernels.inputs import LayerInputs, random_inputs
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Dtype, Op, Problem
-from sparseplan.kernels.reference import error_limit, reference, relative_error
+from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.kernels.select import eligible, select
 from sparseplan.kernels.spec import KernelSpec
@@ -35,9 +36,10 @@ PATTERNS = (
     "filter+shape",
     "channel+block:16x32",
     "2:4+filter",
+    "sas:1:2",
+    "sas:1:4",
 )
-DTYPES: tuple[Dtype, ...] = tuple(dict.fromkeys(kernel.dtype for kernel in REGISTRY if kernel.dtype != "int8"))
-"""Quantised kernels have a bit-exact reference of their own."""
+DTYPES: tuple[Dtype, ...] = tuple(dict.fromkeys(kernel.dtype for kernel in REGISTRY))
 SPARSITIES = (0.0, 0.3, 0.75, 0.95, 1.0)
 
 
@@ -98,12 +100,12 @@ def linear_problems(draw: st.DrawFn) -> Problem:
 )
 def test_every_eligible_kernel_agrees(problem: Problem, pattern: str, sparsity: float, relu: bool, seed: int) -> None:
     problem = problem.with_sparsity(pattern, 0.0 if pattern == "dense" else sparsity)
-    x, weight, bias = _layer(problem, seed)
-    expected = reference(problem, weight, bias, relu, x)
+    inputs = replace(_inputs(problem, seed), relu=relu)
+    expected = inputs.expected()
     for kernel in eligible(problem, MACHINE, REGISTRY):
         if kernel.isa == "any" and _sees_only_padding(problem):
             continue
-        error = relative_error(_run(kernel, problem, weight, bias, relu, x), expected)
+        error = relative_error(_run(kernel, inputs), expected)
         assert error <= error_limit(problem), f"{kernel.name} is wrong by {error:.2g}"
 
 
@@ -123,9 +125,8 @@ def test_each_instruction_set_forced(isa: str, op: Op, dtype: Dtype) -> None:
             assert dtype != "float32", kernel.message
             continue
         assert kernel.isa in allowed
-        x, weight, bias = _layer(problem, 0)
-        y = _run(kernel, problem, weight, bias, True, x)
-        assert relative_error(y, reference(problem, weight, bias, True, x)) <= error_limit(problem), kernel.name
+        inputs = _inputs(problem, 0)
+        assert relative_error(_run(kernel, inputs), inputs.expected()) <= error_limit(problem), kernel.name
 
 
 def _sees_only_padding(problem: Problem) -> bool:
@@ -134,23 +135,18 @@ def _sees_only_padding(problem: Problem) -> bool:
     return any(zeros > least for zeros, least in zip(problem.padding, reach, strict=True))
 
 
-def _layer(problem: Problem, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _inputs(problem: Problem, seed: int) -> LayerInputs:
     generator = torch.Generator().manual_seed(seed)
-    dtype = TORCH_DTYPES[problem.dtype]
-    dense = torch.randn(problem.weight_shape, generator=generator)
+    dense, pattern = torch.randn(problem.weight_shape, generator=generator), parse_pattern(problem.pattern)
     if problem.sparsity == 1.0:
         weight = torch.zeros_like(dense)
     else:
-        weight = dense * magnitude_mask(dense, parse_pattern(problem.pattern), problem.sparsity)
-    x, bias = torch.randn(problem.input_shape, generator=generator), torch.randn(problem.c_out, generator=generator)
-    return x.to(dtype), weight.to(dtype).float(), bias.to(dtype).float()
+        weight = dense if pattern.slots > 1 else dense * magnitude_mask(dense, pattern, problem.sparsity)
+    return random_inputs(problem, weight, generator)
 
 
-def _run(
-    kernel: KernelSpec, problem: Problem, weight: torch.Tensor, bias: torch.Tensor, relu: bool, x: torch.Tensor
-) -> torch.Tensor:
-    if problem.op == "conv2d":
-        x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
-    torch.set_num_threads(problem.threads)
+def _run(kernel: KernelSpec, inputs: LayerInputs) -> torch.Tensor:
+    torch.set_num_threads(inputs.problem.threads)
     with torch.inference_mode():
-        return kernel.run(kernel.pack(problem, weight, bias, relu), x)
+        y: torch.Tensor = kernel.run(inputs.pack(kernel), inputs.x_for(kernel))
+    return y
