@@ -205,15 +205,15 @@ def pack_flat(
     return PackedFlat(problem=problem, native=native)
 
 
-def run_flat(packed: PackedFlat, x: Tensor) -> Tensor:
+def run_flat(packed: PackedFlat, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Run packed weights on an input of the packed problem's shape; the output is contiguous.
 
     Raises
     ------
     InputError
-        If `x` has another shape or dtype than the problem.
+        If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
-    return run_native(packed.problem, packed.native, x)
+    return run_native(packed.problem, packed.native, x, residual)
 
 
 def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> Cost:

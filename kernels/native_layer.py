@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import InputError
+from .layout import check_residual
 from .pattern import parse_pattern
 from .problem import Op, Problem
 from .spec import Machine
@@ -62,23 +63,30 @@ def check_weights(problem: Problem, weight: Tensor, bias: Tensor | None) -> None
         _check_tensor(name, tensor, shape)
 
 
-def run_native(problem: Problem, layer: NativeLayer, x: Tensor) -> Tensor:
+def run_native(problem: Problem, layer: NativeLayer, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Run packed weights on all of torch's threads.
 
     Parameters
     ----------
     x : Tensor
         float32, [N, C, H, W] or [N, C]; copied first where it is not contiguous.
+    residual : Tensor or None
+        Like the output; added before the ReLU.
 
     Raises
     ------
     InputError
-        If `x` has another shape or dtype than the problem.
+        If `x` has another shape or dtype than the problem, or `residual` another shape, dtype or memory order than the
+        output.
     """
     _check_tensor("input", x, problem.input_shape)
+    added = 0
+    if residual is not None:
+        check_residual(residual, problem.output_shape, torch.float32, "nchw")
+        added = residual.data_ptr()
     y = torch.empty(problem.output_shape)
     x = x.contiguous()
-    layer.run(x.data_ptr(), x.nbytes, 0, y.data_ptr(), y.nbytes, torch.get_num_threads())
+    layer.run(x.data_ptr(), x.nbytes, added, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
 
 

@@ -14,12 +14,14 @@ ERROR_LIMITS: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16"
 sum; the inputs are rounded to the dtype before the reference sees them."""
 
 
-def reference(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, x: Tensor) -> Tensor:
+def reference(
+    problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, x: Tensor, residual: Tensor | None = None
+) -> Tensor:
     """The output of the layer, summed one weight position at a time.
 
     y[n, k, i, j] = bias[k] + sum over (c, r, s) of
     weight[k, c, r, s] * x[n, group(k) + c, i * stride + r * dilation - padding, j * stride + s * dilation - padding],
-    with x = 0 outside the image, then ReLU if asked for.
+    with x = 0 outside the image, then plus residual[n, k, i, j], then ReLU if asked for.
 
     Parameters
     ----------
@@ -29,6 +31,8 @@ def reference(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool,
         [K].
     x : Tensor
         `problem.input_shape`; any memory order, any floating dtype.
+    residual : Tensor or None
+        `problem.output_shape`, likewise.
 
     Returns
     -------
@@ -51,6 +55,8 @@ def reference(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool,
             y += torch.einsum("ngchw,gkc->ngkhw", padded[..., rows, columns], filters[..., r, s])
     if bias is not None:
         y += bias.double().reshape(1, groups, k_group, 1, 1)
+    if residual is not None:
+        y += residual.double().reshape(y.shape)
     if relu:
         y.clamp_(min=0.0)
     return y.reshape(problem.output_shape)

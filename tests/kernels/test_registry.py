@@ -118,25 +118,53 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
         if kernel.op == "conv2d":
             x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
         bias = torch.randn(sized.c_out, generator=generator).to(dtype).float()
+        added = torch.randn(sized.output_shape, generator=generator).to(dtype)
+        if kernel.op == "conv2d":
+            added = added.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
         for name, raw in _weights(sized, generator).items():
             weight = raw.to(dtype).float()
-            for some_bias, relu in ((bias, True), (None, False)):
-                before = (weight.clone(), x.clone())
+            for some_bias, relu, residual in ((bias, True, None), (None, False, added), (bias, True, added)):
+                before = (weight.clone(), x.clone(), added.clone())
                 with torch.inference_mode():
                     packed = kernel.pack(sized, weight, some_bias, relu)
-                    y, again = kernel.run(packed, x), kernel.run(packed, x)
-                where = f"{kind}, weight {name}, relu {relu}"
+                    y, again = kernel.run(packed, x, residual), kernel.run(packed, x, residual)
+                where = f"{kind}, weight {name}, relu {relu}, residual {residual is not None}"
                 assert y.shape == sized.output_shape, where
                 assert y.dtype == dtype, where
                 if kernel.op == "conv2d":
                     assert y.is_contiguous(memory_format=MEMORY_FORMATS[kernel.layout]), where
-                expected = reference(sized, weight, some_bias, relu, x)
+                expected = reference(sized, weight, some_bias, relu, x, residual)
                 assert relative_error(y, expected) <= error_limit(sized), where
                 assert torch.equal(y, again), f"{where}: the second run differs"
                 assert torch.equal(weight, before[0]), f"{where}: the weight was changed"
                 assert torch.equal(x, before[1]), f"{where}: the input was changed"
+                assert torch.equal(added, before[2]), f"{where}: the residual was changed"
     if len(reasons) == len(kernel.patterns):
         pytest.skip(reasons[0])
+
+
+@pytest.mark.parametrize("kernel", REGISTRY, ids=lambda kernel: kernel.name)
+def test_foreign_residual_is_refused(kernel: KernelSpec) -> None:
+    problem = (CONVOLUTIONS if kernel.op == "conv2d" else LINEARS)["full_blocks"]
+    sized = _under(problem, kernel, EXAMPLE_OF_KIND.get(kernel.patterns[0], kernel.patterns[0]))
+    if reason := kernel.why_unsupported(sized, detect_machine()):
+        pytest.skip(reason)
+    dtype = TORCH_DTYPES[kernel.dtype]
+    weight = _weights(sized, torch.Generator().manual_seed(1))["pattern"]
+    weight[0] = 0.0
+    packed = kernel.pack(sized, weight, None, True)
+    x, right = torch.ones(sized.input_shape, dtype=dtype), torch.ones(sized.output_shape, dtype=dtype)
+    other = "nhwc" if kernel.layout == "nchw" else "nchw"
+    if kernel.op == "conv2d":
+        x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
+        right = right.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
+    foreign = (
+        right.contiguous(memory_format=MEMORY_FORMATS[other]) if kernel.op == "conv2d" else right.mT.contiguous().mT
+    )
+    for wrong in (right[:-1], right.double(), foreign, right[0], right.to("meta")):
+        with pytest.raises(InputError, match="residual is"):
+            kernel.run(packed, x, wrong)
+    assert kernel.run(packed, x, right).shape == sized.output_shape
 
 
 @pytest.mark.parametrize("kernel", REGISTRY, ids=lambda kernel: kernel.name)

@@ -42,12 +42,42 @@ void interleave(const float* from, int64_t image_stride, int images, int64_t col
     }
 }
 
-// from[i][lane], `count` <= kLanes rows anywhere in memory -> to[image][i].
-inline void deinterleave(const float* const* from, int count, float* to, int64_t image_stride, int images) {
+// Where sums go, and what is added on the way: a residual of the same memory order, then the rectifier.
+struct Target {
+    float* y;
+    const float* residual;  // or null: then the sums are final
+    bool relu;
+
+    Target at(int64_t offset) const { return {y + offset, residual == nullptr ? nullptr : residual + offset, relu}; }
+
+    void put(int64_t offset, Vec v, int count) const {
+        if (residual != nullptr) {
+            v = add(v, count == kLanes ? load(residual + offset) : load_first(residual + offset, count));
+            if (relu) v = positive(v);
+        }
+        if (count == kLanes) {
+            store(y + offset, v);
+        } else {
+            store_first(y + offset, v, count);
+        }
+    }
+};
+
+inline void put_row(const float* from, const Target& to, int64_t count) {
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) to.put(i, load(from + i), kLanes);
+    if (i < count) {
+        const int rest = static_cast<int>(count - i);
+        to.put(i, load_first(from + i, rest), rest);
+    }
+}
+
+// from[i][lane], `count` <= kLanes rows anywhere in memory -> to[lane * stride + i] of the first `lanes` lanes.
+inline void deinterleave(const float* const* from, int count, const Target& to, int64_t stride, int lanes) {
     Vec v[kLanes];
     for (int i = 0; i < kLanes; ++i) v[i] = load(from[i < count ? i : 0]);
     transpose(v);
-    for (int lane = 0; lane < images; ++lane) store_first(to + lane * image_stride, v[lane], count);
+    for (int lane = 0; lane < lanes; ++lane) to.put(lane * stride, v[lane], count);
 }
 
 }  // namespace

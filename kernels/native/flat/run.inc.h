@@ -8,10 +8,15 @@
 
 namespace {
 
+struct Call {
+    const float* x;
+    Target to;
+};
+
 // A block of images: where the first lies in x and y, and whether x ends with the block.
 struct Block {
     const float* x;
-    float* y;
+    Target to;
     int64_t images;
     bool is_last;
 };
@@ -27,21 +32,21 @@ inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
             plan.k_block * plan.tile * kLanes};
 }
 
-inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y, int64_t index) {
+inline Block block_at(const sparseplan::FlatPlan& plan, const Call& call, int64_t index) {
     const int64_t first = index * plan.images;
-    return {x + first * plan.c_in * plan.h_in * plan.w_in, y + first * plan.c_out * plan.h_out * plan.w_out,
-            smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
+    return {call.x + first * plan.c_in * plan.h_in * plan.w_in,
+            call.to.at(first * plan.c_out * plan.h_out * plan.w_out), smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
 }
 
 void write_tile(const sparseplan::FlatPlan& plan, const Block& block, Tile tile, int64_t k, int64_t channels,
                 const float* sums) {
     const int64_t pixels = plan.h_out * plan.w_out, sums_stride = plan.tile * kLanes;
     if (plan.images > 1 && pixels == 1) {
-        write_pixels(plan, tile, sums, channels, block.y + k, block.images);
+        write_pixels(plan, tile, sums, channels, block.to.at(k), block.images);
         return;
     }
     for (int64_t i = 0; i < channels; ++i) {
-        float* plane = block.y + (k + i) * pixels;
+        const Target plane = block.to.at((k + i) * pixels);
         if (plan.images == 1) {
             write_flat(plan, tile, sums + i * sums_stride, plane);
         } else {
@@ -58,11 +63,13 @@ void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const fl
     const int64_t last = total - tile.begin - (tile.vectors - 1) * kLanes;
     const bool guarded = !plan.copies_input && block.is_last && last < kLanes;
     const AxpyTile axpy = (guarded ? kTiles.guarded : kTiles.plain)[tile.vectors];
+    // A residual comes before the rectifier: both then wait until the sums are written.
+    const bool rectifies = plan.relu && block.to.residual == nullptr;
     for (int64_t k = k_begin; k < k_end; k += plan.k_block) {
         const int64_t channels = smaller(plan.k_block, k_end - k);
         for (int64_t c = 0; c < plan.c_blocks; ++c) {
             const int64_t* start = plan.starts + c * plan.c_out + k;
-            const bool opens = c == 0, closes = plan.relu && c == plan.c_blocks - 1;
+            const bool opens = c == 0, closes = rectifies && c == plan.c_blocks - 1;
             for (int64_t i = 0; i < channels; ++i) {
                 const Row row{plan.entries + start[i], plan.entries + start[i + 1], plan.bias[k + i], opens, closes};
                 axpy(row, in + tile.begin, sums + i * plan.tile * kLanes, static_cast<int>(last));
@@ -73,10 +80,10 @@ void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const fl
 }
 
 // Enough blocks of images for all threads: each thread copies and computes its own, in its own cache.
-void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float* x, float* y, int threads) {
+void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
     run_team(threads, [&] {
         share_dynamic(sizes.blocks, 1, [&](int64_t index) {
-            const Block block = block_at(plan, x, y, index);
+            const Block block = block_at(plan, call, index);
             float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
             const float* in = block.x;
             if (plan.copies_input) {
@@ -90,7 +97,7 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const floa
 }
 
 // Few blocks: the threads share one block's input and split its tiles and output channels.
-void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float* x, float* y, int threads) {
+void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
     constexpr int64_t kTasksPerThread = 4;  // rows of unequal length are evened out by dynamic scheduling
     const int64_t wanted = kTasksPerThread * threads;
     const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, plan.c_out);
@@ -99,7 +106,7 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float
     run_team(threads, [&] {
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
         for (int64_t index = 0; index < sizes.blocks; ++index) {
-            const Block block = block_at(plan, x, y, index);
+            const Block block = block_at(plan, call, index);
             if (plan.copies_input) {
                 share_static((plan.c_in + kLanes - 1) / kLanes, [&](int64_t part) {
                     const int64_t c = part * kLanes;
@@ -116,12 +123,13 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float
     });
 }
 
-void run_flat(const sparseplan::FlatPlan& plan, const float* x, float* y, int threads) {
+void run_flat(const sparseplan::FlatPlan& plan, const float* x, const float* residual, float* y, int threads) {
+    const Call call{x, {y, residual, plan.relu}};
     const Sizes sizes = sizes_of(plan);
     if (threads == 1 || sizes.blocks % threads == 0 || sizes.blocks >= 4 * threads) {
-        run_blocks(plan, sizes, x, y, threads);
+        run_blocks(plan, sizes, call, threads);
     } else {
-        run_tiles(plan, sizes, x, y, threads);
+        run_tiles(plan, sizes, call, threads);
     }
 }
 

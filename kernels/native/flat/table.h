@@ -15,7 +15,8 @@ struct FlatTable {
     int lanes;           // floats in a vector
     int max_tile;        // accumulator vectors of the inner kernel
     bool guarded_loads;  // can read the caller's memory to its very end
-    void (*run)(const FlatPlan& plan, const float* x, float* y, int threads);
+    // residual: null, or like y and added before the rectifier
+    void (*run)(const FlatPlan& plan, const float* x, const float* residual, float* y, int threads);
 };
 
 extern const FlatTable kFlatBaseline;
