@@ -1,6 +1,6 @@
-"""The compiled module: flat sparse convolution, sparse linear, and the ceilings of the machine (see kernels/native)."""
+"""The compiled module (see kernels/native): sparse convolution and linear, reorders, and the machine's ceilings."""
 
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,20 @@ def fill_scratch(value: float, threads: int) -> None: ...
 def peak_flop_per_s(unit: Unit, seconds: float, threads: int) -> float | None: ...
 def bandwidth_byte_per_s(bytes_per_thread: int, seconds: float, threads: int) -> float: ...
 def parallel_region_latency_s(threads: int) -> float: ...
+def reorder(
+    *,
+    isa: str,
+    source: Literal["nchw", "nhwc", "blocked"],
+    target: Literal["nchw", "nhwc", "blocked"],
+    n: int,
+    channels: int,
+    pixels: int,
+    x: int,
+    x_bytes: int,
+    y: int,
+    y_bytes: int,
+    threads: int,
+) -> None: ...
 
 @final
 class FlatShape:
@@ -39,6 +53,7 @@ class FlatShape:
         k_block: int,
         c_blocks: int,
         copies_input: bool,
+        layout: Literal["nchw", "nhwc", "blocked"] = "nchw",
     ) -> None: ...
 
 @final

@@ -3,8 +3,9 @@
 For output channel k and a run of flat positions p of the output, ``out[k][p] = bias[k] + sum over the non-zeros j of k
 of value_j * in[offset_j + p]``. The input is copied into zero-padded *phases*: with stride s, phase a holds the padded
 rows (columns) a, a + s, a + 2 s, ...; a tap at distance d = r * dilation then reads phase d mod s at shift d div s, and
-every stride becomes a unit stride. Two layouts feed the inner kernel: one image at a time, a vector covering
-consecutive positions ("flat"), or as many images as a vector has lanes, interleaved ("n16": all loads aligned).
+every stride becomes a unit stride. Two forms of this copy feed the inner kernel: one image at a time, a vector covering
+consecutive positions ("flat"), or as many images as a vector has lanes, interleaved ("n16": all loads aligned). Input
+and output lie in memory as NCHW, channels_last, or blocked, which is interleaved already.
 
 References
 ----------
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
+from .layout import BLOCK_IMAGES, native_layout
 from .native_layer import FLOAT_BYTES, InstructionSet, check_weights, run_native, to_numpy
 from .problem import Problem
-from .spec import Cost
+from .spec import Cost, Layout
 
 ENTRY_BYTES = 8
 """One packed non-zero: value and offset."""
@@ -92,16 +94,19 @@ class PackedFlat:
     """Weights ready to run, for exactly one problem."""
 
     problem: Problem
+    layout: Layout
     native: _native.FlatSparse
 
 
-def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> FlatShape:
+def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw") -> FlatShape:
     """Lay a problem out for the inner kernel of an instruction set.
 
     Parameters
     ----------
     interleaved : bool
         Whether the vectors run over images (else over positions of one image).
+    layout : Layout
+        Of input and output; a blocked one interleaves as many images as a vector has lanes.
     """
     (_, _, taps_h, taps_w), (stride_h, stride_w) = problem.weight_shape, problem.stride
     reach_h, reach_w = (
@@ -113,13 +118,13 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
     row = problem.w_out + int(reach_w[-1]) // stride_w
     shared = min(_shared_zeros(problem, phase, row) for phase in phases_w)
     pitch = max(problem.w_out, row - shared)
-    images = _interleaved_images(problem, isa) if interleaved else 1
+    blocked = layout in BLOCK_IMAGES
+    images = BLOCK_IMAGES.get(layout) or (_interleaved_images(problem, isa) if interleaved else 1)
 
     phase_floats = (rows * pitch + row - pitch) * images
     channel_floats = len(phases_h) * len(phases_w) * phase_floats
     in_place = (
-        not interleaved
-        and isa.guarded_loads
+        (blocked or (layout == "nchw" and not interleaved and isa.guarded_loads))
         and problem.padding == (0, 0)
         and problem.stride == (1, 1)
         and channel_floats * FLOAT_BYTES % ALIAS_BYTES != 0
@@ -154,7 +159,14 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
 
 
 def pack_flat(
-    problem: Problem, weight: Tensor, bias: Tensor | None, *, relu: bool, isa: InstructionSet, interleaved: bool
+    problem: Problem,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    relu: bool,
+    isa: InstructionSet,
+    interleaved: bool,
+    layout: Layout = "nchw",
 ) -> PackedFlat:
     """Pack a dense weight [K, C, R, S] that contains zeros.
 
@@ -164,10 +176,10 @@ def pack_flat(
         If the weight or the bias does not have the shape and dtype of the problem.
     """
     check_weights(problem, weight, bias)
-    shape = flat_shape(problem, isa, interleaved=interleaved)
+    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     _, channels, taps_h, taps_w = problem.weight_shape
     native_shape = _native.FlatShape(
-        n=problem.n,
+        n=_stored_images(problem, layout),
         c_in=problem.c_in,
         h_in=problem.h_in,
         w_in=problem.w_in,
@@ -188,6 +200,7 @@ def pack_flat(
         k_block=shape.k_block,
         c_blocks=shape.c_blocks,
         copies_input=shape.copies_input,
+        layout=native_layout(layout),
     )
     native = _native.FlatSparse(
         isa=isa.name,
@@ -202,42 +215,45 @@ def pack_flat(
         bias=None if bias is None else to_numpy(bias),
         relu=relu,
     )
-    return PackedFlat(problem=problem, native=native)
+    return PackedFlat(problem=problem, layout=layout, native=native)
 
 
 def run_flat(packed: PackedFlat, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """Run packed weights on an input of the packed problem's shape; the output is contiguous.
+    """Run packed weights on an input of the packed problem's shape; the output is of the packed layout.
 
     Raises
     ------
     InputError
         If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
-    return run_native(packed.problem, packed.native, x, residual)
+    return run_native(packed.problem, packed.native, x, residual, layout=packed.layout)
 
 
-def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> Cost:
+def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw") -> Cost:
     """Work of one run: padding to tiles, tails and garbage columns included."""
-    shape = flat_shape(problem, isa, interleaved=interleaved)
+    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     blocks = math.ceil(problem.n / shape.images)
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
     vector_bytes = isa.lanes * FLOAT_BYTES
     planes = float(shape.vectors * blocks)
+    outside = (problem.input_bytes + problem.output_bytes) * _stored_images(problem, layout) / problem.n
     copied = 2.0 * problem.c_in * shape.channel_floats * FLOAT_BYTES * blocks if shape.copies_input else 0.0
     return Cost(
         unit="fma_f32",
         flop=2.0 * nonzeros * planes * isa.lanes,
         bytes_streamed=shape.streamed_vectors * planes * vector_bytes + nonzeros * ENTRY_BYTES * shape.tiles * blocks,
-        bytes_moved=problem.input_bytes + problem.output_bytes + copied + nonzeros * ENTRY_BYTES,
-        tasks=_tasks(problem, shape, blocks),
+        bytes_moved=outside + copied + nonzeros * ENTRY_BYTES,
+        tasks=_tasks(problem, shape, blocks, channel_unit=isa.lanes if layout == "nhwc" else 1),
     )
 
 
-def why_flat_unsupported(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> str | None:
+def why_flat_unsupported(
+    problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw"
+) -> str | None:
     """The reason why the sizes of a problem do not suit a layout, or None."""
     if interleaved and problem.n < isa.lanes:
         return f"batch {problem.n} does not fill the {isa.lanes} lanes that interleave images"
-    shape = flat_shape(problem, isa, interleaved=interleaved)
+    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     if problem.c_in * shape.channel_floats >= OFFSET_LIMIT:
         return f"the padded input of a block of {shape.images} images exceeds {OFFSET_LIMIT} floats"
     return None
@@ -275,12 +291,18 @@ def _interleaved_images(problem: Problem, isa: InstructionSet) -> int:
     return isa.lanes * math.ceil(vectors / math.ceil(vectors / isa.max_tile))
 
 
-def _tasks(problem: Problem, shape: FlatShape, blocks: int) -> int:
-    """Pieces that threads share, as run_flat in native/flat_sparse.inc.h cuts them."""
+def _stored_images(problem: Problem, layout: Layout) -> int:
+    """Images in memory: a blocked layout has whole blocks."""
+    block = BLOCK_IMAGES.get(layout, 1)
+    return math.ceil(problem.n / block) * block
+
+
+def _tasks(problem: Problem, shape: FlatShape, blocks: int, *, channel_unit: int) -> int:
+    """Pieces that threads share, as run_flat in native/flat/run.inc.h cuts them."""
     threads = problem.threads
     if blocks % threads == 0 or blocks >= 4 * threads:
         return blocks
-    return shape.tiles * min(math.ceil(4 * threads / shape.tiles), problem.c_out)
+    return shape.tiles * min(math.ceil(4 * threads / shape.tiles), math.ceil(problem.c_out / channel_unit))
 
 
 def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:

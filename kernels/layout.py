@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +28,11 @@ def activation_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
     """
     block = BLOCK_IMAGES.get(layout)
     return shape if block is None else (-(-shape[0] // block), *shape[1:], block)
+
+
+def native_layout(layout: Layout) -> Literal["nchw", "nhwc", "blocked"]:
+    """What native code calls a layout: it knows the width of its own vectors."""
+    return layout if layout == "nchw" or layout == "nhwc" else "blocked"
 
 
 def empty_activation(shape: tuple[int, ...], dtype: torch.dtype, layout: Layout) -> Tensor:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import InputError
-from .layout import check_residual
+from .layout import MEMORY_FORMATS, activation_shape, check_residual, empty_activation
 from .pattern import parse_pattern
 from .problem import Op, Problem
-from .spec import Machine
+from .spec import Layout, Machine
 
 FLOAT_BYTES = 4
 
@@ -63,13 +63,15 @@ def check_weights(problem: Problem, weight: Tensor, bias: Tensor | None) -> None
         _check_tensor(name, tensor, shape)
 
 
-def run_native(problem: Problem, layer: NativeLayer, x: Tensor, residual: Tensor | None = None) -> Tensor:
+def run_native(
+    problem: Problem, layer: NativeLayer, x: Tensor, residual: Tensor | None = None, *, layout: Layout = "nchw"
+) -> Tensor:
     """Run packed weights on all of torch's threads.
 
     Parameters
     ----------
     x : Tensor
-        float32, [N, C, H, W] or [N, C]; copied first where it is not contiguous.
+        float32, [N, C, H, W] or [N, C], or blocked; copied first where its memory order is not that of the layout.
     residual : Tensor or None
         Like the output; added before the ReLU.
 
@@ -79,13 +81,13 @@ def run_native(problem: Problem, layer: NativeLayer, x: Tensor, residual: Tensor
         If `x` has another shape or dtype than the problem, or `residual` another shape, dtype or memory order than the
         output.
     """
-    _check_tensor("input", x, problem.input_shape)
+    _check_tensor("input", x, activation_shape(problem.input_shape, layout))
     added = 0
     if residual is not None:
-        check_residual(residual, problem.output_shape, torch.float32, "nchw")
+        check_residual(residual, problem.output_shape, torch.float32, layout)
         added = residual.data_ptr()
-    y = torch.empty(problem.output_shape)
-    x = x.contiguous()
+    y = empty_activation(problem.output_shape, torch.float32, layout)
+    x = x.contiguous(memory_format=MEMORY_FORMATS.get(layout, torch.contiguous_format))
     layer.run(x.data_ptr(), x.nbytes, added, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
 

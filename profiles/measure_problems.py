@@ -15,11 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from ..kernels.dense import TORCH_DTYPES
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.reference import error_limit, reference, relative_error
 from ..kernels.registry import kernel_named
+from ..kernels.reorder import from_layout, to_layout
 from ..kernels.select import NoKernel, eligible, select, why_ineligible
 from ..kernels.spec import KernelSpec, Machine
 from ..kernels.weights import actual_sparsity, make_weight, with_actual_sparsity
@@ -203,8 +204,8 @@ def _check(problem: Problem, kernel: KernelSpec, inputs: _Inputs) -> _Checked:
     start = time.perf_counter()
     packed: Any = kernel.pack(problem, inputs.weight, inputs.bias, True)
     pack_time_s = time.perf_counter() - start
-    x = inputs.x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout]) if problem.op == "conv2d" else inputs.x
-    y = kernel.run(packed, x)
+    x = to_layout(inputs.x, kernel.layout)
+    y = from_layout(kernel.run(packed, x), kernel.layout, problem.n)
     error, limit = relative_error(y, inputs.expected), error_limit(problem)
     absolute = float((y.double() - inputs.expected).abs().max())
     return _Checked(

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
-from ..kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from ..kernels.dense import TORCH_DTYPES
 from ..kernels.pattern import DENSE, parse_pattern
 from ..kernels.problem import Problem
+from ..kernels.reorder import to_layout
 from ..kernels.select import eligible
-from ..kernels.spec import KernelSpec, Layout, Machine
+from ..kernels.spec import KernelSpec, Machine
 from ..kernels.weights import make_weight
 from .schema import KernelSample
 from .timing import measure_alternating
@@ -68,7 +68,7 @@ def sample_kernels(
             start = time.perf_counter()
             packed = kernel.pack(problem, weight, bias, True)
             pack_times_s.append(time.perf_counter() - start)
-            calls.append(partial(kernel.run, packed, _in_layout(x, kernel.layout)))
+            calls.append(partial(kernel.run, packed, to_layout(x, kernel.layout)))
         times = measure_alternating(calls, budget_s=budget_s, target_spread_frac=NOISY_SPREAD_FRAC)
     return tuple(
         KernelSample(
@@ -80,7 +80,3 @@ def sample_kernels(
         )
         for kernel, time_s, pack_time_s in zip(kernels, times, pack_times_s, strict=True)
     )
-
-
-def _in_layout(x: Tensor, layout: Layout) -> Tensor:
-    return x.contiguous(memory_format=MEMORY_FORMATS[layout]) if x.dim() == 4 else x

@@ -62,6 +62,7 @@ struct Layer {
 
 void bind_ceilings(nb::module_& m);
 void bind_flat(nb::module_& m);
+void bind_reorder(nb::module_& m);
 void bind_sell(nb::module_& m);
 
 }  // namespace sparseplan

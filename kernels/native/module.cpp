@@ -8,5 +8,6 @@ NB_MODULE(_native, m) {
     m.def("fill_scratch", &sparseplan::fill_scratch, "value"_a, "threads"_a);
     sparseplan::bind_ceilings(m);
     sparseplan::bind_flat(m);
+    sparseplan::bind_reorder(m);
     sparseplan::bind_sell(m);
 }

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from sparseplan.kernels.cpu import detect_machine
-from sparseplan.kernels.dense import MEMORY_FORMATS, TORCH_DTYPES
+from sparseplan.kernels.dense import TORCH_DTYPES
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.groups import magnitude_mask
+from sparseplan.kernels.layout import activation_shape, is_in_layout
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.reference import error_limit, reference, relative_error
 from sparseplan.kernels.registry import REGISTRY, kernel_named
+from sparseplan.kernels.reorder import from_layout, to_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
 
 CONVOLUTIONS = {
@@ -115,30 +117,27 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
             reasons.append(reason)
             continue
         x = torch.randn(sized.input_shape, generator=generator).to(dtype)
-        if kernel.op == "conv2d":
-            x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
         bias = torch.randn(sized.c_out, generator=generator).to(dtype).float()
         added = torch.randn(sized.output_shape, generator=generator).to(dtype)
-        if kernel.op == "conv2d":
-            added = added.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
+        taken, taken_added = to_layout(x, kernel.layout), to_layout(added, kernel.layout)
         for name, raw in _weights(sized, generator).items():
             weight = raw.to(dtype).float()
             for some_bias, relu, residual in ((bias, True, None), (None, False, added), (bias, True, added)):
-                before = (weight.clone(), x.clone(), added.clone())
+                before = (weight.clone(), taken.clone(), taken_added.clone())
+                arguments = (taken, None if residual is None else taken_added)
                 with torch.inference_mode():
                     packed = kernel.pack(sized, weight, some_bias, relu)
-                    y, again = kernel.run(packed, x, residual), kernel.run(packed, x, residual)
+                    y, again = kernel.run(packed, *arguments), kernel.run(packed, *arguments)
                 where = f"{kind}, weight {name}, relu {relu}, residual {residual is not None}"
-                assert y.shape == sized.output_shape, where
+                assert y.shape == activation_shape(sized.output_shape, kernel.layout), where
                 assert y.dtype == dtype, where
-                if kernel.op == "conv2d":
-                    assert y.is_contiguous(memory_format=MEMORY_FORMATS[kernel.layout]), where
+                assert is_in_layout(y, kernel.layout), where
                 expected = reference(sized, weight, some_bias, relu, x, residual)
-                assert relative_error(y, expected) <= error_limit(sized), where
+                assert relative_error(from_layout(y, kernel.layout, sized.n), expected) <= error_limit(sized), where
                 assert torch.equal(y, again), f"{where}: the second run differs"
                 assert torch.equal(weight, before[0]), f"{where}: the weight was changed"
-                assert torch.equal(x, before[1]), f"{where}: the input was changed"
-                assert torch.equal(added, before[2]), f"{where}: the residual was changed"
+                assert torch.equal(taken, before[1]), f"{where}: the input was changed"
+                assert torch.equal(taken_added, before[2]), f"{where}: the residual was changed"
     if len(reasons) == len(kernel.patterns):
         pytest.skip(reasons[0])
 
@@ -153,18 +152,13 @@ def test_foreign_residual_is_refused(kernel: KernelSpec) -> None:
     weight = _weights(sized, torch.Generator().manual_seed(1))["pattern"]
     weight[0] = 0.0
     packed = kernel.pack(sized, weight, None, True)
-    x, right = torch.ones(sized.input_shape, dtype=dtype), torch.ones(sized.output_shape, dtype=dtype)
-    other = "nhwc" if kernel.layout == "nchw" else "nchw"
-    if kernel.op == "conv2d":
-        x = x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
-        right = right.contiguous(memory_format=MEMORY_FORMATS[kernel.layout])
-    foreign = (
-        right.contiguous(memory_format=MEMORY_FORMATS[other]) if kernel.op == "conv2d" else right.mT.contiguous().mT
-    )
-    for wrong in (right[:-1], right.double(), foreign, right[0], right.to("meta")):
+    x = to_layout(torch.ones(sized.input_shape, dtype=dtype), kernel.layout)
+    right = to_layout(torch.ones(sized.output_shape, dtype=dtype), kernel.layout)
+    strided = right.transpose(0, -1).contiguous().transpose(0, -1)
+    for wrong in (right[1:], right.double(), strided, right[0], right.to("meta")):
         with pytest.raises(InputError, match="residual is"):
             kernel.run(packed, x, wrong)
-    assert kernel.run(packed, x, right).shape == sized.output_shape
+    kernel.run(packed, x, right)
 
 
 @pytest.mark.parametrize("kernel", REGISTRY, ids=lambda kernel: kernel.name)

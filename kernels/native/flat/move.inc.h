@@ -42,6 +42,25 @@ void interleave(const float* from, int64_t image_stride, int images, int64_t col
     }
 }
 
+// from[i * stride][channel] -> to[channel * to_stride + i] of `count` pixels or images; those missing of a vector are
+// zero. `to` takes whole vectors where `whole`.
+inline void move_channels(const float* from, int64_t stride, int count, int channels, float* to, int64_t to_stride,
+                          bool whole) {
+    Vec v[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+        const float* line = from + i * stride;
+        v[i] = i >= count ? zero() : channels == kLanes ? load(line) : load_first(line, channels);
+    }
+    transpose(v);
+    for (int c = 0; c < channels; ++c) {
+        if (whole || count == kLanes) {
+            store(to + c * to_stride, v[c]);
+        } else {
+            store_first(to + c * to_stride, v[c], count);
+        }
+    }
+}
+
 // Where sums go, and what is added on the way: a residual of the same memory order, then the rectifier.
 struct Target {
     float* y;

@@ -5,6 +5,9 @@
 
 namespace sparseplan {
 
+// Memory order of x and y: torch's contiguous and channels_last, or [n / lanes][channels][rows][columns][lanes].
+enum class FlatLayout { nchw, nhwc, blocked };
+
 struct Entry {
     float value;
     uint32_t offset;  // floats from an output position to the input element it multiplies
@@ -20,6 +23,7 @@ struct FlatPlan {
     int64_t images, rows, pitch, phase_floats, channel_floats;
     int64_t vectors, tile, k_block, c_blocks;
     bool copies_input;
+    FlatLayout layout;  // blocked: n counts the images of the last block in full
     bool relu;
 
     const float* bias;       // [c_out]

@@ -3,6 +3,7 @@
 
 #include "flat/inner.inc.h"
 #include "flat/move.inc.h"
+#include "flat/input_nhwc.inc.h"
 #include "flat/input.inc.h"
 #include "flat/output.inc.h"
 
@@ -26,33 +27,17 @@ struct Sizes {
 };
 
 inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
-    // The last vector of the last channel may reach beyond the padded input.
+    // The last vector of the last channel may reach beyond the padded input, that of a run of pixels beyond the sums.
     const int64_t input_floats = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
     return {(plan.n + plan.images - 1) / plan.images, (plan.vectors + plan.tile - 1) / plan.tile, input_floats,
-            plan.k_block * plan.tile * kLanes};
+            plan.k_block * plan.tile * kLanes + kLanes};
 }
 
 inline Block block_at(const sparseplan::FlatPlan& plan, const Call& call, int64_t index) {
     const int64_t first = index * plan.images;
     return {call.x + first * plan.c_in * plan.h_in * plan.w_in,
-            call.to.at(first * plan.c_out * plan.h_out * plan.w_out), smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
-}
-
-void write_tile(const sparseplan::FlatPlan& plan, const Block& block, Tile tile, int64_t k, int64_t channels,
-                const float* sums) {
-    const int64_t pixels = plan.h_out * plan.w_out, sums_stride = plan.tile * kLanes;
-    if (plan.images > 1 && pixels == 1) {
-        write_pixels(plan, tile, sums, channels, block.to.at(k), block.images);
-        return;
-    }
-    for (int64_t i = 0; i < channels; ++i) {
-        const Target plane = block.to.at((k + i) * pixels);
-        if (plan.images == 1) {
-            write_flat(plan, tile, sums + i * sums_stride, plane);
-        } else {
-            write_interleaved(plan, tile, sums + i * sums_stride, plane, static_cast<int>(block.images));
-        }
-    }
+            call.to.at(first * plan.c_out * plan.h_out * plan.w_out), smaller(plan.images, plan.n - first),
+            first + plan.images >= plan.n};
 }
 
 // Output channels [k_begin, k_end) of one tile; `in` is the block's input as the offsets expect it.
@@ -75,7 +60,7 @@ void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const fl
                 axpy(row, in + tile.begin, sums + i * plan.tile * kLanes, static_cast<int>(last));
             }
         }
-        write_tile(plan, block, tile, k, channels, sums);
+        write_tile(plan, tile, sums, k, channels, block.to, block.images);
     }
 }
 
@@ -100,7 +85,10 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
 void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
     constexpr int64_t kTasksPerThread = 4;  // rows of unequal length are evened out by dynamic scheduling
     const int64_t wanted = kTasksPerThread * threads;
-    const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, plan.c_out);
+    // Whole vectors of channels where they lie side by side.
+    const int64_t unit = plan.layout == sparseplan::FlatLayout::nhwc ? kLanes : 1;
+    const int64_t units = (plan.c_out + unit - 1) / unit;
+    const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, units);
     const int64_t tasks = sizes.tiles * parts;
     float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
     run_team(threads, [&] {
@@ -116,7 +104,8 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call&
             const float* in = plan.copies_input ? copy : block.x;
             share_dynamic(tasks, 1, [&](int64_t task) {
                 const int64_t part = task % parts;
-                const int64_t k_begin = plan.c_out * part / parts, k_end = plan.c_out * (part + 1) / parts;
+                const int64_t k_begin = units * part / parts * unit;
+                const int64_t k_end = smaller(units * (part + 1) / parts * unit, plan.c_out);
                 compute_tile(plan, block, in, task / parts, k_begin, k_end, sums);
             });
         }
