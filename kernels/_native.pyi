@@ -53,6 +53,7 @@ class FlatShape:
         k_block: int,
         c_blocks: int,
         copies_input: bool,
+        copies_tiles: bool = False,
         layout: Literal["nchw", "nhwc", "blocked"] = "nchw",
     ) -> None: ...
 

@@ -67,6 +67,8 @@ class FlatShape:
         Vectors that the inner loop moves for each vector of the output plane, those from level 2 counted twice.
     copies_input : bool
         False where the caller's memory already is the padded input.
+    copies_tiles : bool
+        Whether the copy is made a tile at a time, which then stays in level 2: `channel_floats` is that of a tile.
     """
 
     phases_h: tuple[int, ...]
@@ -83,6 +85,7 @@ class FlatShape:
     c_blocks: int
     streamed_vectors: float
     copies_input: bool
+    copies_tiles: bool
 
     @property
     def tiles(self) -> int:
@@ -129,13 +132,15 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         and problem.stride == (1, 1)
         and channel_floats * FLOAT_BYTES % ALIAS_BYTES != 0
     )
-    if not in_place:
-        # An odd number of lines apart, channels spread over all sets of the caches.
-        channel_floats = (math.ceil(channel_floats / LINE_FLOATS) | 1) * LINE_FLOATS
-
     positions = ((problem.h_out - 1) * pitch + problem.w_out) * images
     vectors = math.ceil(positions / isa.lanes)
     tile = math.ceil(vectors / math.ceil(vectors / isa.max_tile))
+    by_tiles = not in_place and _is_pointwise(problem) and images in (1, isa.lanes)
+    if by_tiles:
+        channel_floats = tile * isa.lanes
+    if not in_place:
+        # An odd number of lines apart, channels spread over all sets of the caches.
+        channel_floats = (math.ceil(channel_floats / LINE_FLOATS) | 1) * LINE_FLOATS
     halo = (rows - problem.h_out) * pitch + row - problem.w_out
     touched = len(phases_h) * len(phases_w) * (tile * isa.lanes + halo * images)
     c_blocks, streamed_vectors = _channel_blocks(problem, FLOAT_BYTES * min(touched, channel_floats))
@@ -155,6 +160,7 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         c_blocks=math.ceil(problem.weight_shape[1] / c_block),
         streamed_vectors=streamed_vectors,
         copies_input=not in_place,
+        copies_tiles=by_tiles,
     )
 
 
@@ -200,6 +206,7 @@ def pack_flat(
         k_block=shape.k_block,
         c_blocks=shape.c_blocks,
         copies_input=shape.copies_input,
+        copies_tiles=shape.copies_tiles,
         layout=native_layout(layout),
     )
     native = _native.FlatSparse(
@@ -238,11 +245,13 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     planes = float(shape.vectors * blocks)
     outside = (problem.input_bytes + problem.output_bytes) * _stored_images(problem, layout) / problem.n
     copied = 2.0 * problem.c_in * shape.channel_floats * FLOAT_BYTES * blocks if shape.copies_input else 0.0
+    near, far = (copied * shape.tiles, 0.0) if shape.copies_tiles else (0.0, copied)
+    entries = nonzeros * ENTRY_BYTES
     return Cost(
         unit="fma_f32",
         flop=2.0 * nonzeros * planes * isa.lanes,
-        bytes_streamed=shape.streamed_vectors * planes * vector_bytes + nonzeros * ENTRY_BYTES * shape.tiles * blocks,
-        bytes_moved=outside + copied + nonzeros * ENTRY_BYTES,
+        bytes_streamed=shape.streamed_vectors * planes * vector_bytes + entries * shape.tiles * blocks + near,
+        bytes_moved=outside + far + entries,
         tasks=_tasks(problem, shape, blocks, channel_unit=isa.lanes if layout == "nhwc" else 1),
     )
 
@@ -257,6 +266,12 @@ def why_flat_unsupported(
     if problem.c_in * shape.channel_floats >= OFFSET_LIMIT:
         return f"the padded input of a block of {shape.images} images exceeds {OFFSET_LIMIT} floats"
     return None
+
+
+def _is_pointwise(problem: Problem) -> bool:
+    """Whether each pixel of the output reads the pixel at its place alone; a single pixel is a matter of its own."""
+    unmoved = problem.kernel == (1, 1) and problem.stride == (1, 1) and problem.padding == (0, 0)
+    return unmoved and problem.h_out * problem.w_out > 1
 
 
 def _shared_zeros(problem: Problem, phase: int, row: int) -> int:
@@ -302,7 +317,8 @@ def _tasks(problem: Problem, shape: FlatShape, blocks: int, *, channel_unit: int
     threads = problem.threads
     if blocks % threads == 0 or blocks >= 4 * threads:
         return blocks
-    return shape.tiles * min(math.ceil(4 * threads / shape.tiles), math.ceil(problem.c_out / channel_unit))
+    wanted = threads if shape.copies_tiles else 4 * threads
+    return shape.tiles * min(math.ceil(wanted / shape.tiles), math.ceil(problem.c_out / channel_unit))
 
 
 def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:

@@ -81,10 +81,7 @@ void copy_channels(const sparseplan::FlatPlan& plan, const float* x, int64_t ima
                    float* to) {
     const bool blocked = plan.layout == sparseplan::FlatLayout::blocked;
     if (plan.layout == sparseplan::FlatLayout::nhwc) {
-        for (int64_t c = begin; c < end; c += kLanes) {
-            const int count = static_cast<int>(smaller(end - c, kLanes));
-            copy_nhwc(plan, x + c, images, count, to + c * plan.channel_floats);
-        }
+        copy_nhwc(plan, x, images, begin, end, to);
         return;
     }
     if (plan.images > 1 && !blocked && plan.h_in * plan.w_in * plan.rows * plan.pitch == 1) {

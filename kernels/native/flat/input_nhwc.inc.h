@@ -47,26 +47,38 @@ void copy_nhwc_row(const sparseplan::FlatPlan& plan, const float* from, int64_t 
     }
 }
 
-// `from` and `to` are those of the first of `channels` <= kLanes channels.
-void copy_nhwc(const sparseplan::FlatPlan& plan, const float* from, int64_t images, int channels, float* to) {
-    const int64_t row_floats = plan.pitch * plan.images;
-    int64_t end = 0;
+// Channels [begin, end) of one input row into one column phase: `from` is the row's first pixel, `to` channel 0's row.
+inline void copy_nhwc_channels(const sparseplan::FlatPlan& plan, const float* from, int64_t images, int64_t begin,
+                               int64_t end, int64_t phase, float* to) {
+    for (int64_t c = begin; c < end; c += kLanes) {
+        copy_nhwc_row(plan, from + c, images, static_cast<int>(smaller(end - c, kLanes)), phase,
+                      to + c * plan.channel_floats);
+    }
+}
+
+// Channels [begin, end) of a block of images, `from` its first. A row at a time: its pixels hold all channels.
+void copy_nhwc(const sparseplan::FlatPlan& plan, const float* from, int64_t images, int64_t begin, int64_t end,
+               float* to) {
+    const int64_t row_floats = plan.pitch * plan.images, stride = plan.channel_floats;
+    const int channels = static_cast<int>(end - begin);
+    int64_t at = 0;
     for (int64_t a = 0; a < plan.phases_h_count; ++a) {
-        for (int64_t b = 0; b < plan.phases_w_count; ++b, end += plan.phase_floats) {
+        for (int64_t b = 0; b < plan.phases_w_count; ++b, at += plan.phase_floats) {
             for (int64_t y = 0; y < plan.rows; ++y) {
                 const int64_t y_in = y * plan.stride_h + plan.phases_h[a] - plan.pad_h;
-                float* row = to + end + y * row_floats;
+                float* row = to + at + y * row_floats;
                 if (y_in >= 0 && y_in < plan.h_in) {
-                    copy_nhwc_row(plan, from + y_in * plan.w_in * plan.c_in, images, channels, plan.phases_w[b], row);
+                    copy_nhwc_channels(plan, from + y_in * plan.w_in * plan.c_in, images, begin, end, plan.phases_w[b],
+                                       row);
                 } else {
-                    zero_rows(row, row_floats, plan.channel_floats, channels);
+                    zero_rows(row + begin * stride, row_floats, stride, channels);
                 }
             }
             const int64_t filled = plan.rows * row_floats;
-            zero_rows(to + end + filled, plan.phase_floats - filled, plan.channel_floats, channels);
+            zero_rows(to + begin * stride + at + filled, plan.phase_floats - filled, stride, channels);
         }
     }
-    zero_rows(to + end, plan.channel_floats - end, plan.channel_floats, channels);
+    zero_rows(to + begin * stride + at, stride - at, stride, channels);
 }
 
 }  // namespace

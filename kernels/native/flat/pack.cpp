@@ -27,12 +27,17 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
     require(shape.tile >= 1 && shape.tile <= isa.max_tile, "tile exceeds the registers");
     require(shape.images == 1 || shape.images % isa.lanes == 0, "images must fill vectors");
     require(shape.vectors == (positions + isa.lanes - 1) / isa.lanes, "vectors do not cover the output");
-    require(reach + positions <= shape.c_in * shape.channel_floats, "offsets leave the padded input");
+    const int64_t covered = shape.copies_tiles ? shape.tile * isa.lanes : positions;
+    require(reach + covered <= shape.c_in * shape.channel_floats, "offsets leave the padded input");
     const bool nhwc = shape.layout == FlatLayout::nhwc, blocked = shape.layout == FlatLayout::blocked;
     const int64_t plane = shape.h_in * shape.w_in * shape.images;
     require(shape.copies_input || isa.guarded_loads || blocked, "this instruction set must copy its input");
     require(shape.copies_input || (shape.channel_floats == plane && (blocked || shape.images == 1) && !nhwc),
             "this input must be copied");
+    require(!shape.copies_tiles || (shape.copies_input && shape.pitch == shape.w_in && shape.w_out == shape.w_in &&
+                                    shape.h_out == shape.h_in && shape.channel_floats >= covered &&
+                                    (shape.images == 1 || shape.images == isa.lanes)),
+            "only pointwise input is copied by tiles");
     require(!blocked || (shape.images == isa.lanes && shape.n % isa.lanes == 0), "blocks must be whole vectors");
     require(blocks == shape.c_blocks, "c_blocks does not match block_taps");
     if (bias != nullptr) std::copy(bias, bias + c_out, bias_.begin());

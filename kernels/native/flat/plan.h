@@ -23,6 +23,7 @@ struct FlatPlan {
     int64_t images, rows, pitch, phase_floats, channel_floats;
     int64_t vectors, tile, k_block, c_blocks;
     bool copies_input;
+    bool copies_tiles;  // of these, a tile at a time: channel_floats then is that of a tile
     FlatLayout layout;  // blocked: n counts the images of the last block in full
     bool relu;
 

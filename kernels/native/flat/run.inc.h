@@ -5,6 +5,7 @@
 #include "flat/move.inc.h"
 #include "flat/input_nhwc.inc.h"
 #include "flat/input.inc.h"
+#include "flat/input_tile.inc.h"
 #include "flat/output.inc.h"
 
 namespace {
@@ -40,10 +41,24 @@ inline Block block_at(const sparseplan::FlatPlan& plan, const Call& call, int64_
             first + plan.images >= plan.n};
 }
 
-// Output channels [k_begin, k_end) of one tile; `in` is the block's input as the offsets expect it.
-void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const float* in, int64_t index, int64_t k_begin,
+inline bool copies_whole(const sparseplan::FlatPlan& plan) { return plan.copies_input && !plan.copies_tiles; }
+
+inline Tile tile_at(const sparseplan::FlatPlan& plan, int64_t index) {
+    return {index * plan.tile * kLanes, smaller(plan.tile, plan.vectors - index * plan.tile)};
+}
+
+// The input under a tile as the offsets expect it; copied to `copy` where that goes by tiles.
+inline const float* tile_input(const sparseplan::FlatPlan& plan, const Block& block, const float* in, Tile tile,
+                               float* copy) {
+    if (!plan.copies_tiles) return in + tile.begin;
+    const int64_t begin = tile.begin / plan.images, end = begin + tile.vectors * kLanes / plan.images;
+    copy_tile(plan, block.x, block.images, begin, smaller(end, plan.h_in * plan.w_in) - begin, copy);
+    return copy;
+}
+
+// Output channels [k_begin, k_end) of one tile; `in` is its input.
+void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const float* in, Tile tile, int64_t k_begin,
                   int64_t k_end, float* sums) {
-    const Tile tile{index * plan.tile * kLanes, smaller(plan.tile, plan.vectors - index * plan.tile)};
     const int64_t total = ((plan.h_out - 1) * plan.pitch + plan.w_out) * plan.images;
     const int64_t last = total - tile.begin - (tile.vectors - 1) * kLanes;
     const bool guarded = !plan.copies_input && block.is_last && last < kLanes;
@@ -57,7 +72,7 @@ void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const fl
             const bool opens = c == 0, closes = rectifies && c == plan.c_blocks - 1;
             for (int64_t i = 0; i < channels; ++i) {
                 const Row row{plan.entries + start[i], plan.entries + start[i + 1], plan.bias[k + i], opens, closes};
-                axpy(row, in + tile.begin, sums + i * plan.tile * kLanes, static_cast<int>(last));
+                axpy(row, in, sums + i * plan.tile * kLanes, static_cast<int>(last));
             }
         }
         write_tile(plan, tile, sums, k, channels, block.to, block.images);
@@ -70,13 +85,13 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
         share_dynamic(sizes.blocks, 1, [&](int64_t index) {
             const Block block = block_at(plan, call, index);
             float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
-            const float* in = block.x;
-            if (plan.copies_input) {
-                float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
-                copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
-                in = copy;
+            float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+            if (copies_whole(plan)) copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
+            const float* in = plan.copies_input ? copy : block.x;
+            for (int64_t i = 0; i < sizes.tiles; ++i) {
+                const Tile tile = tile_at(plan, i);
+                compute_tile(plan, block, tile_input(plan, block, in, tile, copy), tile, 0, plan.c_out, sums);
             }
-            for (int64_t tile = 0; tile < sizes.tiles; ++tile) compute_tile(plan, block, in, tile, 0, plan.c_out, sums);
         });
     });
 }
@@ -84,18 +99,20 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
 // Few blocks: the threads share one block's input and split its tiles and output channels.
 void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
     constexpr int64_t kTasksPerThread = 4;  // rows of unequal length are evened out by dynamic scheduling
-    const int64_t wanted = kTasksPerThread * threads;
+    const int64_t wanted = plan.copies_tiles ? threads : kTasksPerThread * threads;  // each task copies its tile
     // Whole vectors of channels where they lie side by side.
     const int64_t unit = plan.layout == sparseplan::FlatLayout::nhwc ? kLanes : 1;
     const int64_t units = (plan.c_out + unit - 1) / unit;
     const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, units);
     const int64_t tasks = sizes.tiles * parts;
-    float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+    float* shared = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
     run_team(threads, [&] {
+        float* own = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+        float* copy = plan.copies_tiles ? own : shared;
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
         for (int64_t index = 0; index < sizes.blocks; ++index) {
             const Block block = block_at(plan, call, index);
-            if (plan.copies_input) {
+            if (copies_whole(plan)) {
                 share_static((plan.c_in + kLanes - 1) / kLanes, [&](int64_t part) {
                     const int64_t c = part * kLanes;
                     copy_channels(plan, block.x, block.images, c, smaller(c + kLanes, plan.c_in), copy);
@@ -106,7 +123,8 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call&
                 const int64_t part = task % parts;
                 const int64_t k_begin = units * part / parts * unit;
                 const int64_t k_end = smaller(units * (part + 1) / parts * unit, plan.c_out);
-                compute_tile(plan, block, in, task / parts, k_begin, k_end, sums);
+                const Tile tile = tile_at(plan, task / parts);
+                compute_tile(plan, block, tile_input(plan, block, in, tile, copy), tile, k_begin, k_end, sums);
             });
         }
     });
