@@ -130,12 +130,13 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         (blocked or (layout == "nchw" and not interleaved and isa.guarded_loads))
         and problem.padding == (0, 0)
         and problem.stride == (1, 1)
-        and channel_floats * FLOAT_BYTES % ALIAS_BYTES != 0
+        and (blocked or channel_floats * FLOAT_BYTES % ALIAS_BYTES != 0)
     )
     positions = ((problem.h_out - 1) * pitch + problem.w_out) * images
     vectors = math.ceil(positions / isa.lanes)
     tile = math.ceil(vectors / math.ceil(vectors / isa.max_tile))
-    by_tiles = not in_place and _is_pointwise(problem) and images in (1, isa.lanes)
+    # Interleaving NCHW a tile at a time would read pieces of lines from every plane of every image.
+    by_tiles = not in_place and _is_pointwise(problem) and (layout == "nhwc" or images == 1)
     if by_tiles:
         channel_floats = tile * isa.lanes
     if not in_place:

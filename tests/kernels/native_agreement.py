@@ -35,7 +35,14 @@ def exact(problem: Problem, x: Tensor, weight: Tensor, bias: Tensor | None) -> T
 
 
 def assert_agrees(
-    spec: KernelSpec, problem: Problem, x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False
+    spec: KernelSpec,
+    problem: Problem,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    relu: bool = False,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """Run one kernel on scratch memory full of NaN and compare it with float64.
 
@@ -44,11 +51,14 @@ def assert_agrees(
     deviations; where all terms of an output are zero the limit is zero too.
     """
     _native.fill_scratch(math.nan, torch.get_num_threads())
-    y = spec.run(spec.pack(problem, weight, bias, relu), to_layout(x, spec.layout))
+    added = None if residual is None else to_layout(residual, spec.layout)
+    y = spec.run(spec.pack(problem, weight, bias, relu), to_layout(x, spec.layout), added)
     assert is_in_layout(y, spec.layout)
     y = from_layout(y, spec.layout, problem.n)
     expected = exact(problem, x, weight, bias)
     magnitude = exact(problem, x.abs(), weight.abs(), None if bias is None else bias.abs())
+    if residual is not None:
+        expected, magnitude = expected + residual, magnitude + residual.abs()
     if relu:
         expected = expected.relu()
     assert y.shape == problem.output_shape

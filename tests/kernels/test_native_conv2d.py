@@ -248,6 +248,7 @@ def test_agrees_on_random_problems(data: st.DataObject) -> None:
         sparsity=data.draw(st.sampled_from([0.0, 0.3, 0.8, 0.95, 1.0])),
     )
     x, weight, bias = random_layer(problem, seed=draw(0, 1000))
+    residual = torch.randn(problem.output_shape) if data.draw(st.booleans()) else None
     for spec in RUNNABLE:
         if spec.why_unsupported(problem, MACHINE) is None:
-            assert_agrees(spec, problem, x, weight, bias, relu=data.draw(st.booleans()))
+            assert_agrees(spec, problem, x, weight, bias, relu=data.draw(st.booleans()), residual=residual)

@@ -34,15 +34,16 @@ void copy_nhwc_row(const sparseplan::FlatPlan& plan, const float* from, int64_t 
     to += valid.begin * plan.images;
     if (plan.images == 1) {
         for (int64_t i = 0; i < count; i += kLanes) {
-            const int some = static_cast<int>(smaller(count - i, kLanes));
-            move_channels(from + i * step, step, some, channels, to + i, plan.channel_floats, false);
+            const Lines pixels{from + i * step, step, present_lanes(count, i), step * kLanes};
+            move_channels(pixels, channels, to + i, plan.channel_floats, false);
         }
         return;
     }
     for (int64_t i = 0; i < count; ++i) {
         for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
-            move_channels(from + i * step + lane * image_stride, image_stride, present_lanes(images, lane), channels,
-                          to + i * plan.images + lane, plan.channel_floats, true);
+            const Lines block{from + i * step + lane * image_stride, image_stride, present_lanes(images, lane),
+                              step * kPixelsAhead};
+            move_channels(block, channels, to + i * plan.images + lane, plan.channel_floats, true);
         }
     }
 }

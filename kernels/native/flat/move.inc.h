@@ -42,21 +42,30 @@ void interleave(const float* from, int64_t image_stride, int images, int64_t col
     }
 }
 
-// from[i * stride][channel] -> to[channel * to_stride + i] of `count` pixels or images; those missing of a vector are
-// zero. `to` takes whole vectors where `whole`.
-inline void move_channels(const float* from, int64_t stride, int count, int channels, float* to, int64_t to_stride,
-                          bool whole) {
+// Pixels or images with their channels side by side. Each line is read once, and too many run side by side for the
+// hardware to foresee: those `ahead` floats further are asked for by hand.
+struct Lines {
+    const float* from;
+    int64_t stride;
+    int count;  // at most kLanes
+    int64_t ahead;
+};
+constexpr int64_t kPixelsAhead = 4;  // about as many lines of 16 images as a memory access takes to arrive
+
+// line i, channel c -> to[c * stride + i]; lines that a vector lacks are zero, and written where `whole`.
+inline void move_channels(const Lines& lines, int channels, float* to, int64_t stride, bool whole) {
     Vec v[kLanes];
     for (int i = 0; i < kLanes; ++i) {
-        const float* line = from + i * stride;
-        v[i] = i >= count ? zero() : channels == kLanes ? load(line) : load_first(line, channels);
+        const float* line = lines.from + i * lines.stride;
+        if (i < lines.count) __builtin_prefetch(line + lines.ahead);
+        v[i] = i >= lines.count ? zero() : channels == kLanes ? load(line) : load_first(line, channels);
     }
     transpose(v);
     for (int c = 0; c < channels; ++c) {
-        if (whole || count == kLanes) {
-            store(to + c * to_stride, v[c]);
+        if (whole || lines.count == kLanes) {
+            store(to + c * stride, v[c]);
         } else {
-            store_first(to + c * to_stride, v[c], count);
+            store_first(to + c * stride, v[c], lines.count);
         }
     }
 }

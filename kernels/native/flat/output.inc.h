@@ -49,7 +49,7 @@ void write_interleaved(const sparseplan::FlatPlan& plan, Tile tile, const float*
     }
 }
 
-// Sums of up to kLanes consecutive channels, `stride` apart, of as many pixels or images -> to[lane * to_stride + channel].
+// Sums of consecutive channels, `stride` apart, of up to kLanes pixels or images -> to[lane * to_stride + channel].
 inline void write_channels(const float* sums, int64_t stride, int64_t channels, const Target& to, int64_t to_stride,
                            int lanes) {
     for (int64_t k = 0; k < channels; k += kLanes) {

@@ -36,7 +36,7 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
             "this input must be copied");
     require(!shape.copies_tiles || (shape.copies_input && shape.pitch == shape.w_in && shape.w_out == shape.w_in &&
                                     shape.h_out == shape.h_in && shape.channel_floats >= covered &&
-                                    (shape.images == 1 || shape.images == isa.lanes)),
+                                    (shape.images == 1 || (nhwc && shape.images == isa.lanes))),
             "only pointwise input is copied by tiles");
     require(!blocked || (shape.images == isa.lanes && shape.n % isa.lanes == 0), "blocks must be whole vectors");
     require(blocks == shape.c_blocks, "c_blocks does not match block_taps");

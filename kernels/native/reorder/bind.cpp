@@ -19,7 +19,7 @@ Reorder direction_named(const std::string& source, const std::string& target) {
     if (target == "blocked" && source == "nchw") return Reorder::nchw_to_blocked;
     if (target == "blocked" && source == "nhwc") return Reorder::nhwc_to_blocked;
     if (source == "blocked" && target == "nchw") return Reorder::blocked_to_nchw;
-    require(source == "blocked" && target == "nhwc", "one of source and target must be blocked, the other nchw or nhwc");
+    require(source == "blocked" && target == "nhwc", "source or target must be blocked, the other nchw or nhwc");
     return Reorder::blocked_to_nhwc;
 }
 
@@ -35,8 +35,9 @@ void bind_reorder(nb::module_& m) {
         const int64_t stored = (n + kernels.lanes - 1) / kernels.lanes * kernels.lanes;
         const size_t plain = sizeof(float) * product({n, channels, pixels});
         const size_t blocked = sizeof(float) * product({stored, channels, pixels});
-        require(x_bytes == (source == "blocked" ? blocked : plain) && y_bytes == (target == "blocked" ? blocked : plain),
-                "x or y differs from the sizes");
+        const size_t source_bytes = source == "blocked" ? blocked : plain;
+        const size_t target_bytes = target == "blocked" ? blocked : plain;
+        require(x_bytes == source_bytes && y_bytes == target_bytes, "x or y differs from the sizes");
         nb::gil_scoped_release release;
         kernels.run(plan, reinterpret_cast<const float*>(x), reinterpret_cast<float*>(y), threads);
     }, nb::kw_only(), "isa"_a, "source"_a, "target"_a, "n"_a, "channels"_a, "pixels"_a, "x"_a, "x_bytes"_a, "y"_a,

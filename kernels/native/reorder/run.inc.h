@@ -1,4 +1,4 @@
-// Transpositions of kLanes images with as many pixels (NCHW) or channels (channels_last). Included after one of simd/*.h.
+// Transpositions of kLanes images with as many pixels (NCHW) or channels (channels_last). Included after simd/*.h.
 
 #include "flat/move.inc.h"
 
@@ -39,7 +39,8 @@ void reorder_channels(const sparseplan::ReorderPlan& plan, int64_t block, int64_
         const int64_t nhwc = span.first * image + p * plan.channels + c;
         const int64_t blocked = (block * plan.channels + c) * stride + p * kLanes;
         if (plan.direction == sparseplan::Reorder::nhwc_to_blocked) {
-            move_channels(x + nhwc, image, span.images, count, y + blocked, stride, true);
+            const Lines from{x + nhwc, image, span.images, plan.channels * kPixelsAhead};
+            move_channels(from, count, y + blocked, stride, true);
             continue;
         }
         const float* from[kLanes];
