@@ -1,4 +1,4 @@
-"""Sparse convolution that skips any zero weight, in float32: batch-interleaved and flat, in every memory order."""
+"""Sparse convolution that skips any zero weight: batch-interleaved and flat, in every memory order."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from functools import partial
 
 from torch import Tensor
 
+from .dense import SHORT_DTYPES
 from .flat_sparse import PackedFlat, flat_cost, pack_flat, run_flat, why_flat_unsupported
 from .layout import BLOCK_IMAGES
-from .native_layer import INSTRUCTION_SETS, NATIVE_PATTERNS, InstructionSet, why_native_unsupported
+from .native_layer import (
+    HALF_PRECISION,
+    INSTRUCTION_SETS,
+    NATIVE_PATTERNS,
+    InstructionSet,
+    why_native_unsupported,
+)
 from .problem import Problem
 from .spec import Cost, KernelSpec, Layout, Machine
 
@@ -39,14 +46,14 @@ def _why_unsupported(
 
 
 def _spec(isa: InstructionSet, *, interleaved: bool, layout: Layout) -> KernelSpec:
-    """``conv2d_unstructured_f32_{method}[_{layout}]__{isa}``; the layout is left out where it is nchw."""
+    """``conv2d_unstructured_{dtype}_{method}[_{layout}]__{isa}``; the layout is left out where it is nchw."""
     method = f"n{isa.lanes}" if interleaved else "flat"
     named = method if layout == "nchw" else f"{method}_{layout}"
     return KernelSpec(
-        name=f"conv2d_unstructured_f32_{named}__{isa.name}",
+        name=f"conv2d_unstructured_{SHORT_DTYPES[isa.dtype]}_{named}__{isa.name}",
         op="conv2d",
         patterns=NATIVE_PATTERNS,
-        dtype="float32",
+        dtype=isa.dtype,
         isa=isa.name,
         layout=layout,
         pack=partial(_pack, isa=isa, interleaved=interleaved, layout=layout),
@@ -56,14 +63,16 @@ def _spec(isa: InstructionSet, *, interleaved: bool, layout: Layout) -> KernelSp
     )
 
 
-def _forms(isa: InstructionSet) -> tuple[KernelSpec, ...]:
-    blocked = next(layout for layout, images in BLOCK_IMAGES.items() if images == isa.lanes)
-    interleaved_layouts: tuple[Layout, ...] = ("nchw", "nhwc", blocked)
-    flat_layouts: tuple[Layout, ...] = ("nchw", "nhwc")
+def flat_kernels(isa: InstructionSet) -> tuple[KernelSpec, ...]:
+    """Every form of the flat convolution in an instruction set; blocked ones where a layout has blocks of its width."""
+    blocked = tuple(layout for layout, images in BLOCK_IMAGES.items() if images == isa.lanes)
+    network: tuple[Layout, ...] = ("nchw", "nhwc")
     return (
-        *(_spec(isa, interleaved=True, layout=layout) for layout in interleaved_layouts),
-        *(_spec(isa, interleaved=False, layout=layout) for layout in flat_layouts),
+        *(_spec(isa, interleaved=True, layout=layout) for layout in (*network, *blocked)),
+        *(_spec(isa, interleaved=False, layout=layout) for layout in network),
     )
 
 
-KERNELS: tuple[KernelSpec, ...] = tuple(kernel for isa in INSTRUCTION_SETS for kernel in _forms(isa))
+KERNELS: tuple[KernelSpec, ...] = tuple(
+    kernel for isa in (*INSTRUCTION_SETS, HALF_PRECISION) for kernel in flat_kernels(isa)
+)

@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
+from .dense import UNITS
 from .layout import BLOCK_IMAGES, native_layout
 from .native_layer import FLOAT_BYTES, InstructionSet, check_weights, run_native, to_numpy
-from .problem import Problem
+from .problem import DTYPE_BYTES, Dtype, Problem
 from .spec import Cost, Layout
 
 ENTRY_BYTES = 8
 """One packed non-zero: value and offset."""
-LINE_FLOATS = 16
-"""Floats in a cache line of 64 bytes."""
+LINE_BYTES = 64
+"""Of a cache line."""
 L1_BYTES = 28 * 1024
 """Input that may lie in the level-1 cache (32 KiB) beside weights and sums."""
 L2_BYTES = 512 * 1024
@@ -44,7 +45,7 @@ OFFSET_LIMIT = 2**32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlatShape:
-    """How a problem is laid out for the inner kernel; sizes in floats unless named otherwise.
+    """How a problem is laid out for the inner kernel; sizes in activations, called floats, unless named otherwise.
 
     Attributes
     ----------
@@ -121,7 +122,7 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
     row = problem.w_out + int(reach_w[-1]) // stride_w
     shared = min(_shared_zeros(problem, phase, row) for phase in phases_w)
     pitch = max(problem.w_out, row - shared)
-    blocked = layout in BLOCK_IMAGES
+    blocked, scalar_bytes = layout in BLOCK_IMAGES, DTYPE_BYTES[isa.dtype]
     images = BLOCK_IMAGES.get(layout) or (_interleaved_images(problem, isa) if interleaved else 1)
 
     phase_floats = (rows * pitch + row - pitch) * images
@@ -130,7 +131,7 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         (blocked or (layout == "nchw" and not interleaved and isa.guarded_loads))
         and problem.padding == (0, 0)
         and problem.stride == (1, 1)
-        and (blocked or channel_floats * FLOAT_BYTES % ALIAS_BYTES != 0)
+        and (blocked or channel_floats * scalar_bytes % ALIAS_BYTES != 0)
     )
     positions = ((problem.h_out - 1) * pitch + problem.w_out) * images
     vectors = math.ceil(positions / isa.lanes)
@@ -141,10 +142,12 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         channel_floats = tile * isa.lanes
     if not in_place:
         # An odd number of lines apart, channels spread over all sets of the caches.
-        channel_floats = (math.ceil(channel_floats / LINE_FLOATS) | 1) * LINE_FLOATS
+        line_floats = LINE_BYTES // scalar_bytes
+        channel_floats = (math.ceil(channel_floats / line_floats) | 1) * line_floats
     halo = (rows - problem.h_out) * pitch + row - problem.w_out
     touched = len(phases_h) * len(phases_w) * (tile * isa.lanes + halo * images)
-    c_blocks, streamed_vectors = _channel_blocks(problem, FLOAT_BYTES * min(touched, channel_floats))
+    channel_bytes = scalar_bytes * min(touched, channel_floats)
+    c_blocks, streamed_vectors = _channel_blocks(problem, channel_bytes, sum_vectors=FLOAT_BYTES // scalar_bytes)
     c_block = math.ceil(problem.weight_shape[1] / c_blocks)
     return FlatShape(
         phases_h=phases_h,
@@ -215,7 +218,7 @@ def pack_flat(
         shape=native_shape,
         phases_h=list(shape.phases_h),
         phases_w=list(shape.phases_w),
-        weight=to_numpy(weight).reshape(problem.c_out, -1),
+        weight=_values(weight, isa.dtype).reshape(problem.c_out, -1),
         tap_offset=_tap_offsets(problem, shape),
         block_taps=shape.c_block * taps_h * taps_w,
         groups=problem.groups,
@@ -242,14 +245,15 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     blocks = math.ceil(problem.n / shape.images)
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
-    vector_bytes = isa.lanes * FLOAT_BYTES
+    scalar_bytes = DTYPE_BYTES[isa.dtype]
+    vector_bytes = isa.lanes * scalar_bytes
     planes = float(shape.vectors * blocks)
     outside = (problem.input_bytes + problem.output_bytes) * _stored_images(problem, layout) / problem.n
-    copied = 2.0 * problem.c_in * shape.channel_floats * FLOAT_BYTES * blocks if shape.copies_input else 0.0
+    copied = 2.0 * problem.c_in * shape.channel_floats * scalar_bytes * blocks if shape.copies_input else 0.0
     near, far = (copied * shape.tiles, 0.0) if shape.copies_tiles else (0.0, copied)
     entries = nonzeros * ENTRY_BYTES
     return Cost(
-        unit="fma_f32",
+        unit=UNITS[isa.dtype],
         flop=2.0 * nonzeros * planes * isa.lanes,
         bytes_streamed=shape.streamed_vectors * planes * vector_bytes + entries * shape.tiles * blocks + near,
         bytes_moved=outside + far + entries,
@@ -283,18 +287,19 @@ def _shared_zeros(problem: Problem, phase: int, row: int) -> int:
     return min(left, max(0, row - 1 - last))
 
 
-def _channel_blocks(problem: Problem, channel_bytes: int) -> tuple[int, float]:
+def _channel_blocks(problem: Problem, channel_bytes: int, *, sum_vectors: int) -> tuple[int, float]:
     """Cut the input channels for level 1 or level 2, whichever moves less; returns the blocks and what they move.
 
     Small blocks turn loads from level 2 into loads from level 1, but each block reads and writes the sums of all output
     channels, which lie in level 2. Measured on Zen 4, level 1 wins from about four non-zeros a row and block, as here.
+    The float32 sums of a vector of activations are `sum_vectors` vectors.
     """
     channels = problem.weight_shape[1]
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
 
     def cut(cache_bytes: int, load_cost: float) -> tuple[int, float]:
         blocks = math.ceil(channels * channel_bytes / cache_bytes)
-        return blocks, load_cost * nonzeros + 2.0 * L2_LOAD_COST * blocks * problem.c_out
+        return blocks, load_cost * nonzeros + 2.0 * L2_LOAD_COST * blocks * problem.c_out * sum_vectors
 
     return min(cut(L1_BYTES, 1.0), cut(L2_BYTES, L2_LOAD_COST), key=lambda option: option[1])
 
@@ -320,6 +325,14 @@ def _tasks(problem: Problem, shape: FlatShape, blocks: int, *, channel_unit: int
         return blocks
     wanted = threads if shape.copies_tiles else 4 * threads
     return shape.tiles * min(math.ceil(wanted / shape.tiles), math.ceil(problem.c_out / channel_unit))
+
+
+def _values(weight: Tensor, dtype: Dtype) -> NDArray[np.float32]:
+    """The weight as native code takes it: float32, or 32 bits that hold the half-precision number twice."""
+    if dtype == "float32":
+        return to_numpy(weight)
+    halves = weight.detach().half().contiguous().numpy()
+    return np.repeat(halves.ravel(), 2).view(np.float32)
 
 
 def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:

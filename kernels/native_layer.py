@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .dense import TORCH_DTYPES
 from .errors import InputError
 from .layout import MEMORY_FORMATS, activation_shape, check_residual, empty_activation
 from .pattern import parse_pattern
-from .problem import Op, Problem
+from .problem import Dtype, Op, Problem
 from .spec import Layout, Machine
 
 FLOAT_BYTES = 4
@@ -24,15 +25,16 @@ NATIVE_PATTERNS = ("unstructured", "block", "n:m", "filter", "channel", "shape",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionSet:
-    """Width of a vector in floats, accumulators of the inner kernel, and whether vector loads can be cut short.
+    """Width of a vector in activations, accumulators of the inner kernel, and whether vector loads can be cut short.
 
-    The numbers are those of ``native/simd_*.h``; packing refuses others.
+    The numbers are those of ``native/simd/*.h``; packing refuses others.
     """
 
     name: str
     lanes: int
     max_tile: int
     guarded_loads: bool
+    dtype: Dtype = "float32"
 
 
 INSTRUCTION_SETS = (
@@ -40,6 +42,8 @@ INSTRUCTION_SETS = (
     InstructionSet(name="avx2", lanes=8, max_tile=13, guarded_loads=True),
     InstructionSet(name="baseline", lanes=4, max_tile=12, guarded_loads=False),
 )
+"""Of float32 kernels."""
+HALF_PRECISION = InstructionSet(name="avx512fp16", lanes=32, max_tile=28, guarded_loads=True, dtype="float16")
 
 
 class NativeLayer(Protocol):
@@ -60,7 +64,7 @@ def check_weights(problem: Problem, weight: Tensor, bias: Tensor | None) -> None
     if bias is not None:
         expected["bias"] = (bias, (problem.c_out,))
     for name, (tensor, shape) in expected.items():
-        _check_tensor(name, tensor, shape)
+        _check_tensor(name, tensor, shape, torch.float32)
 
 
 def run_native(
@@ -71,7 +75,7 @@ def run_native(
     Parameters
     ----------
     x : Tensor
-        float32, [N, C, H, W] or [N, C], or blocked; copied first where its memory order is not that of the layout.
+        [N, C, H, W] or [N, C], or blocked; copied first where its memory order is not that of the layout.
     residual : Tensor or None
         Like the output; added before the ReLU.
 
@@ -81,12 +85,13 @@ def run_native(
         If `x` has another shape or dtype than the problem, or `residual` another shape, dtype or memory order than the
         output.
     """
-    _check_tensor("input", x, activation_shape(problem.input_shape, layout))
+    dtype = TORCH_DTYPES[problem.dtype]
+    _check_tensor("input", x, activation_shape(problem.input_shape, layout), dtype)
     added = 0
     if residual is not None:
-        check_residual(residual, problem.output_shape, torch.float32, layout)
+        check_residual(residual, problem.output_shape, dtype, layout)
         added = residual.data_ptr()
-    y = empty_activation(problem.output_shape, torch.float32, layout)
+    y = empty_activation(problem.output_shape, dtype, layout)
     x = x.contiguous(memory_format=MEMORY_FORMATS.get(layout, torch.contiguous_format))
     layer.run(x.data_ptr(), x.nbytes, added, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
@@ -96,8 +101,8 @@ def why_native_unsupported(problem: Problem, machine: Machine, *, op: Op, isa: I
     """The reason why no native kernel of an instruction set can run a problem, or None."""
     if problem.op != op:
         return f"runs {op}, not {problem.op}"
-    if problem.dtype != "float32":
-        return f"computes in float32, not {problem.dtype}"
+    if problem.dtype != isa.dtype:
+        return f"computes in {isa.dtype}, not {problem.dtype}"
     if isa.name not in machine.isa:
         return f"needs {isa.name}, this machine allows {', '.join(machine.isa) or 'no CPU instruction set'}"
     pattern = parse_pattern(problem.pattern)
@@ -115,9 +120,9 @@ def to_numpy(tensor: Tensor) -> NDArray[np.float32]:
     return values
 
 
-def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) != shape or tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
         raise InputError(
             f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
-            f"the packed problem needs torch.float32 {list(shape)} on cpu"
+            f"the packed problem needs {dtype} {list(shape)} on cpu"
         )

@@ -56,9 +56,15 @@ std::optional<double> peak_flop_per_s(const std::string& unit, double seconds, i
     if (unit == "fma_f32") {
         return team_rate(seconds, threads, [] { return [] { return best_table().fma_work(kRounds); }; });
     }
-    if (unit != "dot_bf16") throw std::invalid_argument("unit must be 'fma_f32' or 'dot_bf16', got '" + unit + "'");
+    const bool half = unit == "fma_f16";
+    if (!half && unit != "dot_bf16") {
+        throw std::invalid_argument("unit must be 'fma_f32', 'fma_f16' or 'dot_bf16', got '" + unit + "'");
+    }
 #ifdef SPARSEPLAN_X86
-    if (cpu_has("avx512bf16")) {
+    if (half && cpu_has("avx512fp16")) {
+        return team_rate(seconds, threads, [] { return [] { return avx512fp16_fma_work(kRounds); }; });
+    }
+    if (!half && cpu_has("avx512bf16")) {
         return team_rate(seconds, threads, [] { return [] { return avx512bf16_dot_work(kRounds); }; });
     }
 #endif

@@ -17,5 +17,6 @@ extern const CeilingsTable kCeilingsAvx2;
 extern const CeilingsTable kCeilingsAvx512;
 
 double avx512bf16_dot_work(int64_t rounds);
+double avx512fp16_fma_work(int64_t rounds);
 
 }  // namespace sparseplan

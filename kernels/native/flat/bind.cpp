@@ -11,7 +11,8 @@ using FlatLayer = Layer<FlatSparse>;
 
 const FlatTable& table(const std::string& isa) {
 #ifdef SPARSEPLAN_X86
-    return table_for(isa, {&kFlatBaseline, &kFlatAvx2, &kFlatAvx512});
+    if (isa == kFlatAvx512Fp16Emulated.name && cpu_has("avx512")) return kFlatAvx512Fp16Emulated;
+    return table_for(isa, {&kFlatBaseline, &kFlatAvx2, &kFlatAvx512, &kFlatAvx512Fp16});
 #else
     return table_for(isa, {&kFlatBaseline});
 #endif
@@ -52,11 +53,13 @@ void bind_flat(nb::module_& m) {
             require(!bias || static_cast<int64_t>(bias->shape(0)) == c_out, "bias differs from c_out");
             require(groups >= 1 && c_out % groups == 0 && block_taps >= 1, "groups must divide c_out");
             shape.relu = relu;
+            const FlatTable& kernels = table(isa);
+            const size_t scalar_bytes = static_cast<size_t>(kernels.scalar_bytes);
             new (self) FlatLayer{
-                FlatSparse(table(isa), shape, std::move(phases_h), std::move(phases_w), weight.data(),
+                FlatSparse(kernels, shape, std::move(phases_h), std::move(phases_w), weight.data(),
                            tap_offset.data(), taps, block_taps, groups, group_offset, bias ? bias->data() : nullptr),
-                sizeof(float) * product({shape.n, shape.c_in, shape.h_in, shape.w_in}),
-                sizeof(float) * product({shape.n, c_out, shape.h_out, shape.w_out})};
+                scalar_bytes * product({shape.n, shape.c_in, shape.h_in, shape.w_in}),
+                scalar_bytes * product({shape.n, c_out, shape.h_out, shape.w_out})};
         }, nb::kw_only(), "isa"_a, "shape"_a, "phases_h"_a, "phases_w"_a, "weight"_a, "tap_offset"_a, "block_taps"_a,
            "groups"_a, "group_offset"_a, "bias"_a.none(), "relu"_a)
         .def("run", &FlatLayer::run, "x"_a, "x_bytes"_a, "residual"_a, "y"_a, "y_bytes"_a, "threads"_a)

@@ -2,15 +2,9 @@
 //
 // Park et al., Faster CNNs with direct sparse convolutions and guided pruning, ICLR 2017, section 2.1.
 
-namespace {
+#include "flat/row.inc.h"
 
-struct Row {
-    const sparseplan::Entry* begin;
-    const sparseplan::Entry* end;
-    float bias;
-    bool opens;   // starts from the bias, else from the partial sums of earlier channels
-    bool closes;  // ends with the rectifier
-};
+namespace {
 
 // `last` floats of the last vector may be read where the input is the caller's own memory (Guarded).
 template <int T, bool Guarded>
@@ -40,26 +34,6 @@ void axpy_tile(const Row& row, const float* in, float* sums, int last) {
     for (int t = 0; t < T; ++t) store(sums + t * kLanes, acc[t]);
 }
 
-using AxpyTile = void (*)(const Row&, const float*, float*, int);
-
-struct AxpyTiles {
-    AxpyTile plain[kMaxTile + 1];
-    AxpyTile guarded[kMaxTile + 1];
-};
-
-template <int T>
-constexpr void list_tiles(AxpyTiles& tiles) {
-    tiles.plain[T] = axpy_tile<T, false>;
-    if constexpr (kGuardedLoads) tiles.guarded[T] = axpy_tile<T, true>;
-    if constexpr (T > 1) list_tiles<T - 1>(tiles);
-}
-
-constexpr AxpyTiles make_tiles() {
-    AxpyTiles tiles{};
-    list_tiles<kMaxTile>(tiles);
-    return tiles;
-}
-
-constexpr AxpyTiles kTiles = make_tiles();
-
 }  // namespace
+
+#include "flat/tiles.inc.h"

@@ -4,7 +4,7 @@ namespace {
 
 // One input row of `Lanes` images at a time, its pixels dealt out to the phases in turn. `to` is the row in the first
 // phase, already advanced to the lanes.
-void deal_row(const sparseplan::FlatPlan& plan, const float* from, int images, float* to) {
+void deal_row(const sparseplan::FlatPlan& plan, const Scalar* from, int images, Scalar* to) {
     const int64_t image_stride = plan.c_in * plan.h_in * plan.w_in;
     int64_t position = plan.pad_w / plan.stride_w, phase = plan.pad_w % plan.stride_w;
     for (int64_t column = 0; column < plan.w_in; column += kLanes) {
@@ -26,16 +26,16 @@ void deal_row(const sparseplan::FlatPlan& plan, const float* from, int images, f
 }
 
 // One input row of a block of images into all column phases; `to` is the row in the first of them.
-void copy_phases(const sparseplan::FlatPlan& plan, const float* from, int64_t images, float* to) {
+void copy_phases(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, Scalar* to) {
     const int64_t image_stride = plan.c_in * plan.h_in * plan.w_in, pixel = pixel_floats(plan);
     const bool interleaves = pixel < plan.images;
     for (int64_t b = 0; b < plan.phases_w_count; ++b) {
         const Span valid = valid_columns(plan, plan.phases_w[b]);
         const int64_t x = valid.begin * plan.stride_w + plan.phases_w[b] - plan.pad_w, count = valid.end - valid.begin;
-        float* row = to + b * plan.phase_floats;
+        Scalar* row = to + b * plan.phase_floats;
         zero_row(row, valid.begin * plan.images);
         zero_row(row + valid.end * plan.images, (plan.pitch - valid.end) * plan.images);
-        float* inside = row + valid.begin * plan.images;
+        Scalar* inside = row + valid.begin * plan.images;
         if (!interleaves && plan.stride_w == 1) {
             copy_row(from + x * pixel, inside, count * pixel);
         } else if (!interleaves && pixel == 1) {
@@ -55,10 +55,10 @@ void copy_phases(const sparseplan::FlatPlan& plan, const float* from, int64_t im
     }
 }
 
-void copy_channel(const sparseplan::FlatPlan& plan, const float* from, int64_t images, float* to) {
-    float* const end = to + plan.channel_floats;
+void copy_channel(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, Scalar* to) {
+    Scalar* const end = to + plan.channel_floats;
     for (int64_t a = 0; a < plan.phases_h_count; ++a) {
-        float* row = to;
+        Scalar* row = to;
         for (int64_t y = 0; y < plan.rows; ++y, row += plan.pitch * plan.images) {
             const int64_t y_in = y * plan.stride_h + plan.phases_h[a] - plan.pad_h;
             if (y_in >= 0 && y_in < plan.h_in) {
@@ -77,8 +77,8 @@ void copy_channel(const sparseplan::FlatPlan& plan, const float* from, int64_t i
 }
 
 // Channels [begin, end) of a block of images; `x` is the block's first image.
-void copy_channels(const sparseplan::FlatPlan& plan, const float* x, int64_t images, int64_t begin, int64_t end,
-                   float* to) {
+void copy_channels(const sparseplan::FlatPlan& plan, const Scalar* x, int64_t images, int64_t begin, int64_t end,
+                   Scalar* to) {
     const bool blocked = plan.layout == sparseplan::FlatLayout::blocked;
     if (plan.layout == sparseplan::FlatLayout::nhwc) {
         copy_nhwc(plan, x, images, begin, end, to);

@@ -18,13 +18,13 @@ inline Span valid_columns(const sparseplan::FlatPlan& plan, int64_t phase) {
     return {begin, larger(begin, smaller(end, plan.pitch))};
 }
 
-inline void zero_rows(float* to, int64_t count, int64_t stride, int rows) {
+inline void zero_rows(Scalar* to, int64_t count, int64_t stride, int rows) {
     for (int i = 0; i < rows; ++i) zero_row(to + i * stride, count);
 }
 
 // One input row into one column phase; `from` is the row's first pixel, `to` the first channel's row.
-void copy_nhwc_row(const sparseplan::FlatPlan& plan, const float* from, int64_t images, int channels, int64_t phase,
-                   float* to) {
+void copy_nhwc_row(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, int channels, int64_t phase,
+                   Scalar* to) {
     const int64_t image_stride = plan.c_in * plan.h_in * plan.w_in, step = plan.c_in * plan.stride_w;
     const Span valid = valid_columns(plan, phase);
     const int64_t count = valid.end - valid.begin;
@@ -49,8 +49,8 @@ void copy_nhwc_row(const sparseplan::FlatPlan& plan, const float* from, int64_t 
 }
 
 // Channels [begin, end) of one input row into one column phase: `from` is the row's first pixel, `to` channel 0's row.
-inline void copy_nhwc_channels(const sparseplan::FlatPlan& plan, const float* from, int64_t images, int64_t begin,
-                               int64_t end, int64_t phase, float* to) {
+inline void copy_nhwc_channels(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, int64_t begin,
+                               int64_t end, int64_t phase, Scalar* to) {
     for (int64_t c = begin; c < end; c += kLanes) {
         copy_nhwc_row(plan, from + c, images, static_cast<int>(smaller(end - c, kLanes)), phase,
                       to + c * plan.channel_floats);
@@ -58,8 +58,8 @@ inline void copy_nhwc_channels(const sparseplan::FlatPlan& plan, const float* fr
 }
 
 // Channels [begin, end) of a block of images, `from` its first. A row at a time: its pixels hold all channels.
-void copy_nhwc(const sparseplan::FlatPlan& plan, const float* from, int64_t images, int64_t begin, int64_t end,
-               float* to) {
+void copy_nhwc(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, int64_t begin, int64_t end,
+               Scalar* to) {
     const int64_t row_floats = plan.pitch * plan.images, stride = plan.channel_floats;
     const int channels = static_cast<int>(end - begin);
     int64_t at = 0;
@@ -67,7 +67,7 @@ void copy_nhwc(const sparseplan::FlatPlan& plan, const float* from, int64_t imag
         for (int64_t b = 0; b < plan.phases_w_count; ++b, at += plan.phase_floats) {
             for (int64_t y = 0; y < plan.rows; ++y) {
                 const int64_t y_in = y * plan.stride_h + plan.phases_h[a] - plan.pad_h;
-                float* row = to + at + y * row_floats;
+                Scalar* row = to + at + y * row_floats;
                 if (y_in >= 0 && y_in < plan.h_in) {
                     copy_nhwc_channels(plan, from + y_in * plan.w_in * plan.c_in, images, begin, end, plan.phases_w[b],
                                        row);

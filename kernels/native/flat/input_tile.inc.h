@@ -5,8 +5,8 @@ namespace {
 // All channels of `count` pixels from `begin` on -> to[channel * channel_floats + pixel * images + image], out of
 // channels_last memory, or of NCHW one image at a time. `x` is the block's first image. Pixels that a last vector lacks
 // hold anything: their sums are not written.
-void copy_tile(const sparseplan::FlatPlan& plan, const float* x, int64_t images, int64_t begin, int64_t count,
-               float* to) {
+void copy_tile(const sparseplan::FlatPlan& plan, const Scalar* x, int64_t images, int64_t begin, int64_t count,
+               Scalar* to) {
     const int64_t pixels = plan.h_in * plan.w_in, stride = plan.channel_floats;
     if (plan.layout == sparseplan::FlatLayout::nchw) {
         for (int64_t c = 0; c < plan.c_in; ++c) copy_row(x + c * pixels + begin, to + c * stride, count);

@@ -21,8 +21,7 @@ class FlatSparse {
     FlatSparse& operator=(const FlatSparse&) = delete;
 
     void run(const void* x, const void* residual, void* y, int threads) const {
-        isa_.run(plan_, static_cast<const float*>(x), static_cast<const float*>(residual), static_cast<float*>(y),
-                 threads);
+        isa_.run(plan_, x, residual, y, threads);
     }
     int64_t nonzeros() const { return static_cast<int64_t>(entries_.size()); }
 

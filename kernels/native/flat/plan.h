@@ -9,8 +9,8 @@ namespace sparseplan {
 enum class FlatLayout { nchw, nhwc, blocked };
 
 struct Entry {
-    float value;
-    uint32_t offset;  // floats from an output position to the input element it multiplies
+    float value;      // in half precision, its bits twice
+    uint32_t offset;  // activations from an output position to the input element it multiplies
 };
 
 // Names as in kernels/flat_sparse.py, where they are derived and explained.

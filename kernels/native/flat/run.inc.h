@@ -1,7 +1,6 @@
-// Flat sparse convolution. Shared text of all instruction sets, included after one of simd/*.h; everything is in an
-// anonymous namespace, so the linker cannot mix the sets.
+// Flat sparse convolution. Shared text of all instruction sets, included after one of simd/*.h and the inner kernel for
+// its scalars; everything is in an anonymous namespace, so the linker cannot mix the sets.
 
-#include "flat/inner.inc.h"
 #include "flat/move.inc.h"
 #include "flat/input_nhwc.inc.h"
 #include "flat/input.inc.h"
@@ -11,13 +10,13 @@
 namespace {
 
 struct Call {
-    const float* x;
+    const Scalar* x;
     Target to;
 };
 
 // A block of images: where the first lies in x and y, and whether x ends with the block.
 struct Block {
-    const float* x;
+    const Scalar* x;
     Target to;
     int64_t images;
     bool is_last;
@@ -29,9 +28,14 @@ struct Sizes {
 
 inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
     // The last vector of the last channel may reach beyond the padded input, that of a run of pixels beyond the sums.
-    const int64_t input_floats = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
+    const int64_t copied = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
+    const int64_t input_floats = (copied * int64_t{sizeof(Scalar)} + int64_t{sizeof(float)} - 1) / int64_t{sizeof(float)};
     return {(plan.n + plan.images - 1) / plan.images, (plan.vectors + plan.tile - 1) / plan.tile, input_floats,
             plan.k_block * plan.tile * kLanes + kLanes};
+}
+
+inline Scalar* input_scratch(const Sizes& sizes) {
+    return reinterpret_cast<Scalar*>(sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats));
 }
 
 inline Block block_at(const sparseplan::FlatPlan& plan, const Call& call, int64_t index) {
@@ -48,8 +52,8 @@ inline Tile tile_at(const sparseplan::FlatPlan& plan, int64_t index) {
 }
 
 // The input under a tile as the offsets expect it; copied to `copy` where that goes by tiles.
-inline const float* tile_input(const sparseplan::FlatPlan& plan, const Block& block, const float* in, Tile tile,
-                               float* copy) {
+inline const Scalar* tile_input(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, Tile tile,
+                                Scalar* copy) {
     if (!plan.copies_tiles) return in + tile.begin;
     const int64_t begin = tile.begin / plan.images, end = begin + tile.vectors * kLanes / plan.images;
     copy_tile(plan, block.x, block.images, begin, smaller(end, plan.h_in * plan.w_in) - begin, copy);
@@ -57,7 +61,7 @@ inline const float* tile_input(const sparseplan::FlatPlan& plan, const Block& bl
 }
 
 // Output channels [k_begin, k_end) of one tile; `in` is its input.
-void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const float* in, Tile tile, int64_t k_begin,
+void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, Tile tile, int64_t k_begin,
                   int64_t k_end, float* sums) {
     const int64_t total = ((plan.h_out - 1) * plan.pitch + plan.w_out) * plan.images;
     const int64_t last = total - tile.begin - (tile.vectors - 1) * kLanes;
@@ -85,9 +89,9 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
         share_dynamic(sizes.blocks, 1, [&](int64_t index) {
             const Block block = block_at(plan, call, index);
             float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
-            float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+            Scalar* copy = input_scratch(sizes);
             if (copies_whole(plan)) copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
-            const float* in = plan.copies_input ? copy : block.x;
+            const Scalar* in = plan.copies_input ? copy : block.x;
             for (int64_t i = 0; i < sizes.tiles; ++i) {
                 const Tile tile = tile_at(plan, i);
                 compute_tile(plan, block, tile_input(plan, block, in, tile, copy), tile, 0, plan.c_out, sums);
@@ -105,10 +109,10 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call&
     const int64_t units = (plan.c_out + unit - 1) / unit;
     const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, units);
     const int64_t tasks = sizes.tiles * parts;
-    float* shared = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+    Scalar* shared = input_scratch(sizes);
     run_team(threads, [&] {
-        float* own = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
-        float* copy = plan.copies_tiles ? own : shared;
+        Scalar* own = input_scratch(sizes);
+        Scalar* copy = plan.copies_tiles ? own : shared;
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
         for (int64_t index = 0; index < sizes.blocks; ++index) {
             const Block block = block_at(plan, call, index);
@@ -118,7 +122,7 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call&
                     copy_channels(plan, block.x, block.images, c, smaller(c + kLanes, plan.c_in), copy);
                 });
             }
-            const float* in = plan.copies_input ? copy : block.x;
+            const Scalar* in = plan.copies_input ? copy : block.x;
             share_dynamic(tasks, 1, [&](int64_t task) {
                 const int64_t part = task % parts;
                 const int64_t k_begin = units * part / parts * unit;
@@ -130,8 +134,8 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call&
     });
 }
 
-void run_flat(const sparseplan::FlatPlan& plan, const float* x, const float* residual, float* y, int threads) {
-    const Call call{x, {y, residual, plan.relu}};
+void run_flat(const sparseplan::FlatPlan& plan, const void* x, const void* residual, void* y, int threads) {
+    const Call call{static_cast<const Scalar*>(x), {static_cast<Scalar*>(y), static_cast<const Scalar*>(residual), plan.relu}};
     const Sizes sizes = sizes_of(plan);
     if (threads == 1 || sizes.blocks % threads == 0 || sizes.blocks >= 4 * threads) {
         run_blocks(plan, sizes, call, threads);

@@ -8,6 +8,7 @@
 namespace {
 
 using Vec = __m256;
+using Scalar = float;
 using Columns = const uint16_t*;
 constexpr int kLanes = 8;
 constexpr int kMaxTile = 13;  // of 16 registers, three hold the broadcast value, a mask and a masked load
@@ -18,6 +19,7 @@ inline Vec broadcast(float value) { return _mm256_set1_ps(value); }
 inline Vec load(const float* from) { return _mm256_loadu_ps(from); }
 inline void store(float* to, Vec v) { _mm256_storeu_ps(to, v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return _mm256_max_ps(zero(), v); }
 inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }

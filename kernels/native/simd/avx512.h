@@ -8,6 +8,7 @@
 namespace {
 
 using Vec = __m512;
+using Scalar = float;
 using Columns = __m512i;
 constexpr int kLanes = 16;
 constexpr int kMaxTile = 28;  // of 32 registers, one holds the broadcast value
@@ -18,6 +19,7 @@ inline Vec broadcast(float value) { return _mm512_set1_ps(value); }
 inline Vec load(const float* from) { return _mm512_loadu_ps(from); }
 inline void store(float* to, Vec v) { _mm512_storeu_ps(to, v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return _mm512_max_ps(zero(), v); }
 inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
