@@ -16,7 +16,7 @@ from ..profiles.schema import Fingerprint, MachineProfile
 Floats = NDArray[np.float64]
 
 LEVELS = ("l1", "l2", "l3", "dram")
-UNITS: tuple[Unit, ...] = ("fma_f32", "dot_bf16")
+UNITS: tuple[Unit, ...] = ("fma_f32", "fma_f16", "dot_bf16")
 ASSUMED_CACHE_BYTES = {"l1": 32 * 1024, "l2": 512 * 1024, "l3": 8 * 1024 * 1024}
 """Where the system does not tell: small caches among those of the server and laptop cores in use."""
 MMAP_BYTES = float(32 << 20)
@@ -57,7 +57,7 @@ class Limits:
     def flop_rate(self, unit: Unit, threads: Floats) -> Floats:
         """Highest flop/s of a unit at a (fractional) number of busy threads.
 
-        A machine without the bfloat16 unit runs such work through float32.
+        A machine without a half-precision unit runs such work through float32.
         """
         return _at_threads(self.flop_per_s.get(unit, self.flop_per_s["fma_f32"]), threads)
 

@@ -39,7 +39,7 @@ class Fingerprint(_Document):
 class Ceiling(_Document):
     """A limit of the machine.
 
-    `name` is ``flop_per_s:fma_f32``, ``flop_per_s:dot_bf16``, ``bandwidth_byte_per_s:l1|l2|l3|dram`` or
+    `name` is ``flop_per_s:fma_f32|fma_f16|dot_bf16``, ``bandwidth_byte_per_s:l1|l2|l3|dram`` or
     ``latency_s:parallel_region|torch_op|page_fault``; `unit` repeats the SI unit.
     """
 

@@ -11,6 +11,7 @@ from .format import memory, seconds, significant, with_prefix
 
 _NAMES = {
     "flop_per_s:fma_f32": "float32 multiply-add",
+    "flop_per_s:fma_f16": "half-precision multiply-add",
     "flop_per_s:dot_bf16": "bfloat16 dot product",
     "bandwidth_byte_per_s:l1": "L1",
     "bandwidth_byte_per_s:l2": "L2",

@@ -122,6 +122,9 @@ def test_ceilings_are_plausible() -> None:
     assert 1e8 < fma < 2e12
     dot = _native.peak_flop_per_s("dot_bf16", 0.01, 1)
     assert dot is None or 1e8 < dot < 1e13
+    half = _native.peak_flop_per_s("fma_f16", 0.01, 1)
+    assert (half is not None) == ("avx512fp16" in ISA)
+    assert half is None or 1e8 < half < 1e13
     assert 1e8 < _native.bandwidth_byte_per_s(16 * 1024, 0.01, 1) < 1e13
     assert 1e8 < _native.bandwidth_byte_per_s(16 * 1024 * 1024, 0.01, 2) < 1e13
     assert 0.0 < _native.parallel_region_latency_s(2) < 1.0

@@ -8,6 +8,7 @@
 
 namespace sparseplan {
 
-const FlatTable kFlatAvx512Fp16Emulated{"avx512fp16_emulated", kLanes, kMaxTile, kGuardedLoads, sizeof(Scalar), run_flat};
+const FlatTable kFlatAvx512Fp16Emulated{"avx512fp16_emulated", kLanes, kMaxTile, kGuardedLoads,
+                                           sizeof(Scalar), run_flat};
 
 }  // namespace sparseplan

@@ -18,6 +18,7 @@ inline void add_run(const Vec (&run)[T], const Row& row, bool opens, bool closes
 #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) store(halves + t * kLanes, run[t]);
     const Wide bias = broadcast_wide(row.bias);
+#pragma GCC unroll 4
     for (int i = 0; i < T * kLanes; i += kWideLanes) {
         const Wide sum = add(opens ? bias : load_wide(sums + i), widen(halves + i));
         store(sums + i, closes ? positive(sum) : sum);
@@ -28,10 +29,15 @@ inline void add_run(const Vec (&run)[T], const Row& row, bool opens, bool closes
 template <int T, bool Guarded>
 void axpy_tile(const Row& row, const Scalar* in, float* sums, int last) {
     const int64_t count = row.end - row.begin;
-    const int64_t runs = count > kRunProducts ? (count + kRunProducts - 1) / kRunProducts : 1;
+    // Runs of like length: a last one of few products would cost as much to widen as a long one.
+    int64_t runs = 1, length = count;
+    if (count > kRunProducts) {
+        runs = (count + kRunProducts - 1) / kRunProducts;
+        length = (count + runs - 1) / runs;
+    }
     const sparseplan::Entry* entry = row.begin;
     for (int64_t run = 1; run <= runs; ++run) {
-        const sparseplan::Entry* const end = row.begin + count * run / runs;
+        const sparseplan::Entry* const end = run == runs ? row.end : entry + length;
         Vec acc[T];
 #pragma GCC unroll 32
         for (int t = 0; t < T; ++t) acc[t] = zero();

@@ -29,7 +29,8 @@ struct Sizes {
 inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
     // The last vector of the last channel may reach beyond the padded input, that of a run of pixels beyond the sums.
     const int64_t copied = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
-    const int64_t input_floats = (copied * int64_t{sizeof(Scalar)} + int64_t{sizeof(float)} - 1) / int64_t{sizeof(float)};
+    constexpr int64_t kInFloat = sizeof(float) / sizeof(Scalar);
+    const int64_t input_floats = (copied + kInFloat - 1) / kInFloat;
     return {(plan.n + plan.images - 1) / plan.images, (plan.vectors + plan.tile - 1) / plan.tile, input_floats,
             plan.k_block * plan.tile * kLanes + kLanes};
 }
@@ -135,7 +136,8 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call&
 }
 
 void run_flat(const sparseplan::FlatPlan& plan, const void* x, const void* residual, void* y, int threads) {
-    const Call call{static_cast<const Scalar*>(x), {static_cast<Scalar*>(y), static_cast<const Scalar*>(residual), plan.relu}};
+    const Target to{static_cast<Scalar*>(y), static_cast<const Scalar*>(residual), plan.relu};
+    const Call call{static_cast<const Scalar*>(x), to};
     const Sizes sizes = sizes_of(plan);
     if (threads == 1 || sizes.blocks % threads == 0 || sizes.blocks >= 4 * threads) {
         run_blocks(plan, sizes, call, threads);

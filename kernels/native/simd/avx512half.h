@@ -37,7 +37,8 @@ inline Wide widen(const Scalar* from) {
 }
 inline Vec narrow(Wide low, Wide high) {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtps_ph(low, kNearest)), _mm512_cvtps_ph(high, kNearest), 1);
+    const __m256i first_half = _mm512_cvtps_ph(low, kNearest), second_half = _mm512_cvtps_ph(high, kNearest);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(first_half), second_half, 1);
 }
 inline Vec load_sums(const float* from) { return narrow(load_wide(from), load_wide(from + kWideLanes)); }
 
