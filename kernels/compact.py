@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import dense
 from .groups import free_density
+from .layout import MEMORY_FORMATS, check_residual
 from .pattern import parse_pattern
 from .problem import Problem
 from .spec import Cost, KernelSpec, Layout, Machine
@@ -35,15 +36,37 @@ class Survivors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedFilters:
+    """What the output is where no weight contributes: the bias, plus the residual if there is one, then the ReLU."""
+
+    bias: Tensor
+    """[K], `dtype`."""
+    constant: Tensor
+    """[K], `dtype`: the bias after the ReLU."""
+    relu: bool
+    output_shape: tuple[int, ...]
+    layout: Layout
+
+    def output(self, n: int, residual: Tensor | None) -> Tensor:
+        """[N, K, H', W'] or [N, K] as if all filters were removed."""
+        shape = (n, *self.output_shape[1:])
+        values = self.constant if residual is None else self.bias
+        everywhere = values.view(1, -1, *[1] * (len(shape) - 2)).expand(shape)
+        out = torch.empty(shape, dtype=values.dtype, memory_format=MEMORY_FORMATS[self.layout])
+        if residual is None:
+            return out.copy_(everywhere)
+        torch.add(residual, everywhere, out=out)
+        return out.relu_() if self.relu else out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackedCompact:
     """A smaller dense layer, what feeds it and where its output goes."""
 
     inner: dense.PackedConv | dense.PackedLinear | None
     """None where no weight survives."""
     survivors: Survivors
-    constant: Tensor
-    """[K], `dtype`: the output of a removed filter, its bias after ReLU."""
-    spatial_out: tuple[int, ...]
+    removed: RemovedFilters
 
 
 def find_survivors(weight: Tensor) -> Survivors:
@@ -77,38 +100,38 @@ def pack_compact(
     return PackedCompact(
         inner=packed,
         survivors=survivors,
-        constant=constant_output(problem, bias, relu),
-        spatial_out=problem.output_shape[2:],
+        removed=removed_filters(problem, bias, relu, layout=inner.layout),
     )
 
 
-def run_compact(packed: PackedCompact, x: Tensor, *, inner: KernelSpec) -> Tensor:
+def run_compact(packed: PackedCompact, x: Tensor, residual: Tensor | None = None, *, inner: KernelSpec) -> Tensor:
     """[N, C, H, W] to [N, K, H', W'] in the layout of `inner`, or [N, C] to [N, K]."""
+    layout, filters, channels = inner.layout, packed.survivors.filters, packed.survivors.channels
+    if residual is not None:
+        check_residual(residual, packed.removed.output_shape, x.dtype, layout)
     if packed.inner is None:
-        return filled(packed.constant, (len(x), *packed.spatial_out), inner.layout)
-    if packed.survivors.channels is not None:
-        x = _take_channels(x, packed.survivors.channels, inner.layout)
-    y = inner.run(packed.inner, x)
-    if packed.survivors.filters is None:
-        return y
-    out = filled(packed.constant, (len(x), *packed.spatial_out), inner.layout)
-    _put_channels(out, packed.survivors.filters, y, inner.layout)
+        return packed.removed.output(len(x), residual)
+    if channels is not None:
+        x = _take_channels(x, channels, layout)
+    if filters is None:
+        return inner.run(packed.inner, x, residual)
+    y = inner.run(packed.inner, x, None if residual is None else _take_channels(residual, filters, layout))
+    out = packed.removed.output(len(x), residual)
+    _put_channels(out, filters, y, layout)
     return out
 
 
-def constant_output(problem: Problem, bias: Tensor | None, relu: bool) -> Tensor:
-    """[K], of the problem's dtype: what each filter gives once it is removed."""
+def removed_filters(problem: Problem, bias: Tensor | None, relu: bool, *, layout: Layout) -> RemovedFilters:
+    """What each filter of a problem gives once it is removed."""
     dtype = dense.TORCH_DTYPES[problem.dtype]
-    constant = torch.zeros(problem.c_out, dtype=dtype) if bias is None else bias.detach().to(dtype)
-    return constant.clamp(min=0.0) if relu else constant.clone()
-
-
-def filled(constant: Tensor, sizes: tuple[int, ...], layout: Layout) -> Tensor:
-    """[N, K, H', W'] or [N, K] with `constant` [K] at every position; `sizes` is N, H', W' or N."""
-    n, *spatial = sizes
-    shape = (n, len(constant), *spatial)
-    out = torch.empty(shape, dtype=constant.dtype, memory_format=dense.MEMORY_FORMATS[layout])
-    return out.copy_(constant.view(1, -1, *[1] * len(spatial)).expand(shape))
+    bias = torch.zeros(problem.c_out, dtype=dtype) if bias is None else bias.detach().to(dtype, copy=True)
+    return RemovedFilters(
+        bias=bias,
+        constant=bias.clamp(min=0.0) if relu else bias,
+        relu=relu,
+        output_shape=problem.output_shape,
+        layout=layout,
+    )
 
 
 def _take_channels(x: Tensor, channels: Tensor, layout: Layout) -> Tensor:
