@@ -1,6 +1,6 @@
-"""The compiled module: flat sparse convolution, sparse linear, and the ceilings of the machine (see kernels/native)."""
+"""The compiled module (see kernels/native): sparse convolution and linear, reorders, and the machine's ceilings."""
 
-from typing import final, overload
+from typing import Literal, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,20 @@ def requantise(
     low: int,
     residual: NDArray[np.uint8] | None,
     y: NDArray[np.uint8],
+) -> None: ...
+def reorder(
+    *,
+    isa: str,
+    source: Literal["nchw", "nhwc", "blocked"],
+    target: Literal["nchw", "nhwc", "blocked"],
+    n: int,
+    channels: int,
+    pixels: int,
+    x: int,
+    x_bytes: int,
+    y: int,
+    y_bytes: int,
+    threads: int,
 ) -> None: ...
 
 @final
@@ -69,6 +83,8 @@ class FlatShape:
         k_block: int,
         c_blocks: int,
         copies_input: bool,
+        copies_tiles: bool = False,
+        layout: Literal["nchw", "nhwc", "blocked"] = "nchw",
     ) -> None: ...
 
 @final

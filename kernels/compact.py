@@ -20,6 +20,7 @@ from torch import Tensor
 from . import dense
 from .channels import KeptChannels, keep_channels, put_channels, take_channels
 from .groups import free_density
+from .layout import MEMORY_FORMATS, check_residual
 from .pattern import parse_pattern
 from .problem import Problem
 from .spec import Cost, KernelSpec, Layout, Machine
@@ -36,6 +37,30 @@ class Survivors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedFilters:
+    """What the output is where no weight contributes: the bias, plus the residual if there is one, then the ReLU."""
+
+    bias: Tensor
+    """[K], `dtype`."""
+    constant: Tensor
+    """[K], `dtype`: the bias after the ReLU."""
+    relu: bool
+    output_shape: tuple[int, ...]
+    layout: Layout
+
+    def output(self, n: int, residual: Tensor | None) -> Tensor:
+        """[N, K, H', W'] or [N, K] as if all filters were removed."""
+        shape = (n, *self.output_shape[1:])
+        values = self.constant if residual is None else self.bias
+        everywhere = values.view(1, -1, *[1] * (len(shape) - 2)).expand(shape)
+        out = torch.empty(shape, dtype=values.dtype, memory_format=MEMORY_FORMATS[self.layout])
+        if residual is None:
+            return out.copy_(everywhere)
+        torch.add(residual, everywhere, out=out)
+        return out.relu_() if self.relu else out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackedCompact:
     """A smaller dense layer, what feeds it and where its output goes."""
 
@@ -45,9 +70,7 @@ class PackedCompact:
     taken: KeptChannels | None
     """Of the input, where channels are innermost and some are removed; `put` likewise of the output."""
     put: KeptChannels | None
-    constant: Tensor
-    """[K], `dtype`: the output of a removed filter, its bias after ReLU."""
-    spatial_out: tuple[int, ...]
+    removed: RemovedFilters
 
 
 def find_survivors(weight: Tensor) -> Survivors:
@@ -89,46 +112,48 @@ def pack_compact(
         survivors=survivors,
         taken=taken,
         put=put,
-        constant=constant_output(problem, bias, relu),
-        spatial_out=problem.output_shape[2:],
+        removed=removed_filters(problem, bias, relu, layout=inner.layout),
     )
 
 
-def run_compact(packed: PackedCompact, x: Tensor, *, inner: KernelSpec) -> Tensor:
+def run_compact(packed: PackedCompact, x: Tensor, residual: Tensor | None = None, *, inner: KernelSpec) -> Tensor:
     """[N, C, H, W] to [N, K, H', W'] in the layout of `inner`, or [N, C] to [N, K]."""
+    if residual is not None:
+        check_residual(residual, packed.removed.output_shape, x.dtype, inner.layout)
     if packed.inner is None:
-        return filled(packed.constant, (len(x), *packed.spatial_out), inner.layout)
+        return packed.removed.output(len(x), residual)
     survivors = packed.survivors
-    if packed.taken is not None:
-        x = take_channels(packed.taken, x)
-    elif survivors.channels is not None:
-        x = x.index_select(1, survivors.channels)
-    y = inner.run(packed.inner, x)
-    if packed.put is not None:
-        return put_channels(packed.put, y, packed.constant)
+    x = _taken(x, packed.taken, survivors.channels)
     if survivors.filters is None:
-        return y
-    out = filled(packed.constant, (len(x), *packed.spatial_out), inner.layout)
-    return out.index_copy_(1, survivors.filters, y)
+        return inner.run(packed.inner, x, residual)
+    if residual is None and packed.put is not None:
+        return put_channels(packed.put, inner.run(packed.inner, x), packed.removed.constant)
+    kept = None if residual is None else _taken(residual, packed.put, survivors.filters)
+    y = inner.run(packed.inner, x, kept)
+    return packed.removed.output(len(x), residual).index_copy_(1, survivors.filters, y)
+
+
+def _taken(x: Tensor, channels: KeptChannels | None, index: Tensor | None) -> Tensor:
+    if channels is not None:
+        return take_channels(channels, x)
+    return x if index is None else x.index_select(1, index)
 
 
 def _channels_are_innermost(kernel: KernelSpec) -> bool:
     return kernel.layout == "nhwc" or kernel.op == "linear"
 
 
-def constant_output(problem: Problem, bias: Tensor | None, relu: bool) -> Tensor:
-    """[K], of the problem's dtype: what each filter gives once it is removed."""
+def removed_filters(problem: Problem, bias: Tensor | None, relu: bool, *, layout: Layout) -> RemovedFilters:
+    """What each filter of a problem gives once it is removed."""
     dtype = dense.TORCH_DTYPES[problem.dtype]
-    constant = torch.zeros(problem.c_out, dtype=dtype) if bias is None else bias.detach().to(dtype)
-    return constant.clamp(min=0.0) if relu else constant.clone()
-
-
-def filled(constant: Tensor, sizes: tuple[int, ...], layout: Layout) -> Tensor:
-    """[N, K, H', W'] or [N, K] with `constant` [K] at every position; `sizes` is N, H', W' or N."""
-    n, *spatial = sizes
-    shape = (n, len(constant), *spatial)
-    out = torch.empty(shape, dtype=constant.dtype, memory_format=dense.MEMORY_FORMATS[layout])
-    return out.copy_(constant.view(1, -1, *[1] * len(spatial)).expand(shape))
+    bias = torch.zeros(problem.c_out, dtype=dtype) if bias is None else bias.detach().to(dtype, copy=True)
+    return RemovedFilters(
+        bias=bias,
+        constant=bias.clamp(min=0.0) if relu else bias,
+        relu=relu,
+        output_shape=problem.output_shape,
+        layout=layout,
+    )
 
 
 def reduced_sizes(problem: Problem) -> tuple[int, int, int]:

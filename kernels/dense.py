@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .layout import MEMORY_FORMATS, check_residual
 from .pattern import SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Dtype, Problem
 from .spec import Cost, KernelSpec, Layout, Machine, Unit
@@ -24,10 +25,6 @@ TORCH_DTYPES: dict[Dtype, torch.dtype] = {
     "int8": torch.uint8,
 }
 """Of the activations."""
-MEMORY_FORMATS: dict[Layout, torch.memory_format] = {
-    "nchw": torch.contiguous_format,
-    "nhwc": torch.channels_last,
-}
 UNITS: dict[Dtype, Unit] = {
     "float32": "fma_f32",
     "bfloat16": "dot_bf16",
@@ -61,6 +58,8 @@ class PackedConv:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+    output_shape: tuple[int, ...]
+    layout: Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +69,7 @@ class PackedLinear:
     weight: Tensor
     bias: Tensor | None
     relu: bool
+    output_shape: tuple[int, ...]
 
 
 def pack_conv2d_torch(
@@ -88,13 +88,16 @@ def pack_conv2d_torch(
         padding=problem.padding,
         dilation=problem.dilation,
         groups=problem.groups,
+        output_shape=problem.output_shape,
+        layout=layout,
     )
 
 
-def run_conv2d_torch(packed: PackedConv, x: Tensor) -> Tensor:
+def run_conv2d_torch(packed: PackedConv, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """[N, C, H, W] to [N, K, H', W'] through ``torch.nn.functional.conv2d``."""
+    _check(packed, residual, x, packed.layout)
     y = F.conv2d(x, packed.weight, packed.bias, packed.stride, packed.padding, packed.dilation, packed.groups)
-    return y.relu_() if packed.relu else y
+    return finish(y, residual, relu=packed.relu)
 
 
 def pack_conv2d_onednn(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool) -> PackedConv:
@@ -121,12 +124,36 @@ def pack_conv2d_onednn(problem: Problem, weight: Tensor, bias: Tensor | None, re
         padding=problem.padding,
         dilation=problem.dilation,
         groups=problem.groups,
+        output_shape=problem.output_shape,
+        layout="nhwc",
     )
 
 
-def run_conv2d_onednn(packed: PackedConv, x: Tensor) -> Tensor:
-    """[N, C, H, W] to [N, K, H', W'], both channels_last; bias and ReLU happen inside the operator."""
-    y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+def run_conv2d_onednn(packed: PackedConv, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """[N, C, H, W] to [N, K, H', W'], both channels_last; bias, residual and ReLU happen inside the operator.
+
+    With groups the residual is added outside: torch leaves oneDNN there, and its way around knows no bfloat16.
+    """
+    _check(packed, residual, x, "nhwc")
+    y: Tensor
+    if residual is not None and packed.groups == 1:
+        y = torch.ops.mkldnn._convolution_pointwise.binary(
+            x,
+            residual,
+            packed.weight,
+            packed.bias,
+            packed.padding,
+            packed.stride,
+            packed.dilation,
+            packed.groups,
+            "add",
+            None,
+            "relu" if packed.relu else None,
+            [],
+            None,
+        )
+        return y
+    y = torch.ops.mkldnn._convolution_pointwise(
         x,
         packed.weight,
         packed.bias,
@@ -134,38 +161,60 @@ def run_conv2d_onednn(packed: PackedConv, x: Tensor) -> Tensor:
         packed.stride,
         packed.dilation,
         packed.groups,
-        "relu" if packed.relu else "none",
+        "relu" if packed.relu and residual is None else "none",
         [],
         "",
     )
-    return y
+    return y if residual is None else finish(y, residual, relu=packed.relu)
 
 
 def pack_linear_torch(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool) -> PackedLinear:
     """Convert the weight [K, C, 1, 1] to [K, C] of the dtype of the problem."""
     dtype = TORCH_DTYPES[problem.dtype]
     matrix = weight.detach().to(dtype).reshape(problem.c_out, problem.c_in).contiguous()
-    return PackedLinear(weight=matrix, bias=None if bias is None else bias.detach().to(dtype), relu=relu)
+    return PackedLinear(
+        weight=matrix,
+        bias=None if bias is None else bias.detach().to(dtype),
+        relu=relu,
+        output_shape=problem.output_shape,
+    )
 
 
-def run_linear_torch(packed: PackedLinear, x: Tensor) -> Tensor:
+def run_linear_torch(packed: PackedLinear, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """[N, C] to [N, K] through ``torch.nn.functional.linear``."""
-    y = F.linear(x, packed.weight, packed.bias)
-    return y.relu_() if packed.relu else y
+    _check(packed, residual, x, "nchw")
+    return finish(F.linear(x, packed.weight, packed.bias), residual, relu=packed.relu)
 
 
 def pack_linear_onednn(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool) -> PackedLinear:
     """Reorder the weight into the blocked form that oneDNN prefers for the batch of the problem."""
     plain = pack_linear_torch(problem, weight, bias, relu)
     reordered = torch.ops.mkldnn._reorder_linear_weight(plain.weight, problem.n)
-    return PackedLinear(weight=reordered, bias=plain.bias, relu=relu)
+    return replace(plain, weight=reordered)
 
 
-def run_linear_onednn(packed: PackedLinear, x: Tensor) -> Tensor:
-    """[N, C] to [N, K]; bias and ReLU happen inside the operator."""
+def run_linear_onednn(packed: PackedLinear, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """[N, C] to [N, K]; bias and ReLU, or bias and residual, happen inside the operator, which cannot do all three."""
+    _check(packed, residual, x, "nchw")
+    y: Tensor
+    if residual is not None:
+        y = torch.ops.mkldnn._linear_pointwise.binary(x, residual, packed.weight, packed.bias, "add")
+        return y.relu_() if packed.relu else y
     activation = "relu" if packed.relu else "none"
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, activation, [], "")
+    y = torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, activation, [], "")
     return y
+
+
+def finish(y: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
+    """Add the residual to an output and rectify it, in place."""
+    if residual is not None:
+        y.add_(residual)
+    return y.relu_() if relu else y
+
+
+def _check(packed: PackedConv | PackedLinear, residual: Tensor | None, x: Tensor, layout: Layout) -> None:
+    if residual is not None:
+        check_residual(residual, packed.output_shape, x.dtype, layout)
 
 
 def prepacked_cost(problem: Problem) -> Cost:

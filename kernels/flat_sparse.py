@@ -3,8 +3,9 @@
 For output channel k and a run of flat positions p of the output, ``out[k][p] = bias[k] + sum over the non-zeros j of k
 of value_j * in[offset_j + p]``. The input is copied into zero-padded *phases*: with stride s, phase a holds the padded
 rows (columns) a, a + s, a + 2 s, ...; a tap at distance d = r * dilation then reads phase d mod s at shift d div s, and
-every stride becomes a unit stride. Two layouts feed the inner kernel: one image at a time, a vector covering
-consecutive positions ("flat"), or as many images as a vector has lanes, interleaved ("n16": all loads aligned).
+every stride becomes a unit stride. Two forms of this copy feed the inner kernel: one image at a time, a vector covering
+consecutive positions ("flat"), or as many images as a vector has lanes, interleaved ("n16": all loads aligned). Input
+and output lie in memory as NCHW, channels_last, or blocked, which is interleaved already.
 
 References
 ----------
@@ -22,15 +23,17 @@ from torch import Tensor  # before _native: the extension must share torch's Ope
 
 from . import _native
 from .cpu import cache_bytes
+from .dense import UNITS
 from .flat_tiling import Area, Tiling, choose_tiling
-from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
-from .problem import Problem
-from .spec import Cost
+from .layout import BLOCK_IMAGES, native_layout
+from .native_layer import INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
+from .problem import DTYPE_BYTES, Dtype, Problem
+from .spec import Cost, Layout
 
 ENTRY_BYTES = 8
 """One packed non-zero: value and offset."""
-LINE_FLOATS = 16
-"""Floats in a cache line of 64 bytes."""
+LINE_BYTES = 64
+"""Of a cache line."""
 ALIAS_BYTES = 4096
 """Channels this far apart share the same sets of a level-1 cache (32 KiB, 8 ways)."""
 OFFSET_LIMIT = 2**32
@@ -39,13 +42,13 @@ FLAT_VARIANTS = (
     *INSTRUCTION_SETS,
     InstructionSet(name="avx512", lanes=8, max_tile=28, guarded_loads=True),
 )
-"""The instruction sets, and AVX-512 with vectors of 8 floats: where a core does two multiply-adds of 8 lanes a cycle or one
-of 16 (Zen 4), half-width vectors compute as fast and need half the cache for a tile."""
+"""The instruction sets, and AVX-512 with vectors of 8 floats: where a core does two multiply-adds of 8 lanes a cycle or
+one of 16 (Zen 4), half-width vectors compute as fast and need half the cache for a tile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlatShape:
-    """How a problem is laid out for the inner kernel; sizes in floats unless named otherwise.
+    """How a problem is laid out for the inner kernel; sizes in activations, called floats, unless named otherwise.
 
     Attributes
     ----------
@@ -59,12 +62,14 @@ class FlatShape:
     phase_floats, channel_floats : int
         From one phase, one channel to the next.
     area : Area
-        Vectors that cover the output of a channel: one a pixel where images are interleaved, so that nothing is computed
-        for the zeros between rows; else a single row over all flat positions.
+        Vectors that cover the output of a channel: one a pixel where images are interleaved, so that nothing is
+        computed for the zeros between rows; else a single row over all flat positions.
     tiling : Tiling
         How the area and the channels are cut.
     copies_input : bool
         False where the caller's memory already is the padded input.
+    copies_tiles : bool
+        Whether the copy is made a tile at a time, which then stays in level 2: `channel_floats` is that of a tile.
     """
 
     phases_h: tuple[int, ...]
@@ -77,6 +82,7 @@ class FlatShape:
     area: Area
     tiling: Tiling
     copies_input: bool
+    copies_tiles: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +90,19 @@ class PackedFlat:
     """Weights ready to run, for exactly one problem."""
 
     problem: Problem
+    layout: Layout
     native: _native.FlatSparse
 
 
-def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> FlatShape:
+def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw") -> FlatShape:
     """Lay a problem out for the inner kernel of an instruction set.
 
     Parameters
     ----------
     interleaved : bool
         Whether the vectors run over images (else over positions of one image).
+    layout : Layout
+        Of input and output; a blocked one interleaves as many images as a vector has lanes.
     """
     (_, _, taps_h, taps_w), (stride_h, stride_w) = problem.weight_shape, problem.stride
     reach_h, reach_w = (
@@ -105,23 +114,21 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
     row = problem.w_out + int(reach_w[-1]) // stride_w
     shared = min(_shared_zeros(problem, phase, row) for phase in phases_w)
     pitch = max(problem.w_out, row - shared)
-    images = _interleaved_images(problem, isa) if interleaved else 1
+    blocked, scalar_bytes = layout in BLOCK_IMAGES, DTYPE_BYTES[isa.dtype]
+    images = BLOCK_IMAGES.get(layout) or (_interleaved_images(problem, isa) if interleaved else 1)
 
     phase_floats = (rows * pitch + row - pitch) * images
     channel_floats = len(phases_h) * len(phases_w) * phase_floats
     in_place = (
-        not interleaved
-        and isa.guarded_loads
+        (blocked or (layout == "nchw" and not interleaved and isa.guarded_loads))
         and problem.padding == (0, 0)
         and problem.stride == (1, 1)
-        and channel_floats * FLOAT_BYTES % ALIAS_BYTES != 0
+        and (blocked or channel_floats * scalar_bytes % ALIAS_BYTES != 0)
     )
-    if not in_place:
-        # An odd number of lines apart, channels spread over all sets of the caches.
-        channel_floats = (math.ceil(channel_floats / LINE_FLOATS) | 1) * LINE_FLOATS
-
+    # Interleaving NCHW a tile at a time would read pieces of lines from every plane of every image.
+    by_tiles = not in_place and _is_pointwise(problem) and (layout == "nhwc" or images == 1)
     halo_rows, halo_columns, phases = rows - problem.h_out, row - problem.w_out, len(phases_h) * len(phases_w)
-    if images == isa.lanes:
+    if images == isa.lanes and not by_tiles:
         area = Area(
             rows=problem.h_out,
             columns=problem.w_out,
@@ -139,6 +146,12 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
             phases=phases,
         )
     tiling = choose_tiling(problem, area, isa, (cache_bytes(1), cache_bytes(2)))
+    if by_tiles:
+        channel_floats = tiling.tile.columns * isa.lanes
+    if not in_place:
+        # An odd number of lines apart, channels spread over all sets of the caches.
+        line_floats = LINE_BYTES // scalar_bytes
+        channel_floats = (math.ceil(channel_floats / line_floats) | 1) * line_floats
     return FlatShape(
         phases_h=phases_h,
         phases_w=phases_w,
@@ -150,11 +163,19 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> F
         area=area,
         tiling=tiling,
         copies_input=not in_place,
+        copies_tiles=by_tiles,
     )
 
 
 def pack_flat(
-    problem: Problem, weight: Tensor, bias: Tensor | None, *, relu: bool, isa: InstructionSet, interleaved: bool
+    problem: Problem,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    relu: bool,
+    isa: InstructionSet,
+    interleaved: bool,
+    layout: Layout = "nchw",
 ) -> PackedFlat:
     """Pack a dense weight [K, C, R, S] that contains zeros.
 
@@ -164,10 +185,10 @@ def pack_flat(
         If the weight or the bias does not have the shape and dtype of the problem.
     """
     check_weights(problem, weight, bias)
-    shape = flat_shape(problem, isa, interleaved=interleaved)
+    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     _, channels, taps_h, taps_w = problem.weight_shape
     native_shape = _native.FlatShape(
-        n=problem.n,
+        n=_stored_images(problem, layout),
         c_in=problem.c_in,
         h_in=problem.h_in,
         w_in=problem.w_in,
@@ -190,6 +211,8 @@ def pack_flat(
         k_block=shape.tiling.k_block,
         c_blocks=shape.tiling.c_blocks,
         copies_input=shape.copies_input,
+        copies_tiles=shape.copies_tiles,
+        layout=native_layout(layout),
     )
     native = _native.FlatSparse(
         isa=isa.name,
@@ -197,7 +220,7 @@ def pack_flat(
         shape=native_shape,
         phases_h=list(shape.phases_h),
         phases_w=list(shape.phases_w),
-        weight=to_numpy(weight).reshape(problem.c_out, -1),
+        weight=_values(weight, isa.dtype).reshape(problem.c_out, -1),
         tap_offset=_tap_offsets(problem, shape),
         block_taps=shape.tiling.c_block * taps_h * taps_w,
         groups=problem.groups,
@@ -205,43 +228,54 @@ def pack_flat(
         bias=None if bias is None else to_numpy(bias),
         relu=relu,
     )
-    return PackedFlat(problem=problem, native=native)
+    return PackedFlat(problem=problem, layout=layout, native=native)
 
 
-def run_flat(packed: PackedFlat, x: Tensor) -> Tensor:
-    """Run packed weights on an input of the packed problem's shape; the output is contiguous.
+def run_flat(packed: PackedFlat, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """Run packed weights on an input of the packed problem's shape; the output is of the packed layout.
 
     Raises
     ------
     InputError
-        If `x` has another shape or dtype than the problem.
+        If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
-    return run_native(packed.problem, packed.native, x)
+    return run_native(packed.problem, packed.native, x, residual, layout=packed.layout)
 
 
-def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> Cost:
+def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw") -> Cost:
     """Work of one run: padding to tiles, tails and garbage columns included."""
-    shape = flat_shape(problem, isa, interleaved=interleaved)
+    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     blocks = math.ceil(problem.n / shape.images)
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
-    copied = 2.0 * problem.c_in * shape.channel_floats * FLOAT_BYTES * blocks if shape.copies_input else 0.0
+    scalar_bytes = DTYPE_BYTES[isa.dtype]
+    outside = (problem.input_bytes + problem.output_bytes) * _stored_images(problem, layout) / problem.n
+    copied = 2.0 * problem.c_in * shape.channel_floats * scalar_bytes * blocks if shape.copies_input else 0.0
+    near, far = (copied * shape.area.tiles(shape.tiling.tile), 0.0) if shape.copies_tiles else (0.0, copied)
     return Cost(
-        unit="fma_f32",
+        unit=UNITS[isa.dtype],
         flop=2.0 * nonzeros * shape.area.vectors * blocks * isa.lanes,
-        bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * FLOAT_BYTES,
-        bytes_moved=problem.input_bytes + problem.output_bytes + copied + nonzeros * ENTRY_BYTES,
-        tasks=_tasks(problem, shape, blocks),
+        bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * scalar_bytes + near,
+        bytes_moved=outside + far + nonzeros * ENTRY_BYTES,
+        tasks=_tasks(problem, shape, blocks, channel_unit=isa.lanes if layout == "nhwc" else 1),
     )
 
 
-def why_flat_unsupported(problem: Problem, isa: InstructionSet, *, interleaved: bool) -> str | None:
+def why_flat_unsupported(
+    problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw"
+) -> str | None:
     """The reason why the sizes of a problem do not suit a layout, or None."""
     if interleaved and 2 * problem.n < isa.lanes:
         return f"batch {problem.n} fills less than half of the {isa.lanes} lanes that interleave images"
-    shape = flat_shape(problem, isa, interleaved=interleaved)
+    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     if problem.c_in * shape.channel_floats >= OFFSET_LIMIT:
         return f"the padded input of a block of {shape.images} images exceeds {OFFSET_LIMIT} floats"
     return None
+
+
+def _is_pointwise(problem: Problem) -> bool:
+    """Whether each pixel of the output reads the pixel at its place alone; a single pixel is a matter of its own."""
+    unmoved = problem.kernel == (1, 1) and problem.stride == (1, 1) and problem.padding == (0, 0)
+    return unmoved and problem.h_out * problem.w_out > 1
 
 
 def _shared_zeros(problem: Problem, phase: int, row: int) -> int:
@@ -260,13 +294,27 @@ def _interleaved_images(problem: Problem, isa: InstructionSet) -> int:
     return isa.lanes * math.ceil(vectors / math.ceil(vectors / isa.max_tile))
 
 
-def _tasks(problem: Problem, shape: FlatShape, blocks: int) -> int:
-    """Pieces that threads share, as run_flat in native/flat_sparse.inc.h cuts them."""
+def _stored_images(problem: Problem, layout: Layout) -> int:
+    """Images in memory: a blocked layout has whole blocks."""
+    block = BLOCK_IMAGES.get(layout, 1)
+    return math.ceil(problem.n / block) * block
+
+
+def _tasks(problem: Problem, shape: FlatShape, blocks: int, *, channel_unit: int) -> int:
+    """Pieces that threads share, as run_flat in native/flat/run.inc.h cuts them."""
     threads = problem.threads
     if blocks % threads == 0 or blocks >= 4 * threads:
         return blocks
-    tiles = shape.area.tiles(shape.tiling.tile)
-    return tiles * min(math.ceil(4 * threads / tiles), problem.c_out)
+    tiles, wanted = shape.area.tiles(shape.tiling.tile), threads if shape.copies_tiles else 4 * threads
+    return tiles * min(math.ceil(wanted / tiles), math.ceil(problem.c_out / channel_unit))
+
+
+def _values(weight: Tensor, dtype: Dtype) -> NDArray[np.float32]:
+    """The weight as native code takes it: float32, or 32 bits that hold the half-precision number twice."""
+    if dtype == "float32":
+        return to_numpy(weight)
+    halves = weight.detach().half().contiguous().numpy()
+    return np.repeat(halves.ravel(), 2).view(np.float32)
 
 
 def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:

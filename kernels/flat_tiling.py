@@ -1,8 +1,8 @@
 """How the flat sparse convolution is cut: tiles of output, blocks of channels, chosen by counting what moves.
 
-A tile is the part of an output channel whose sums stay in registers; for each non-zero it loads as many vectors of input
-as it has sums. Blocks of input channels keep that input in the level-1 cache, and cost a load and a store of all sums
-each. Which cut is best depends on shape and density: long rows of non-zeros want small blocks, short ones large.
+A tile is the part of an output channel whose sums stay in registers; for each non-zero it loads as many vectors of
+input as it has sums. Blocks of input channels keep that input in the level-1 cache, and cost a load and a store of all
+sums each. Which cut is best depends on shape and density: long rows of non-zeros want small blocks, short ones large.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .native_layer import FLOAT_BYTES, InstructionSet
-from .problem import Problem
+from .problem import DTYPE_BYTES, Problem
 
 MAX_TILE_ROWS = 4
 """Rows of a tile for which native/flat/inner.inc.h has a kernel."""
@@ -23,10 +23,10 @@ FILL_VECTORS = 0.6
 WRITE_VECTORS = 3.0
 LEVEL_1_SHARE = 1.25
 """Time, in loads of a vector from level 1: of a non-zero beside its loads; of loading and storing a vector of sums; of
-what a load from level 2 takes longer; of the first touch of a vector in a block; of transposing and writing a vector. And
-how much of the input under a tile may lie in a block as if all of it stayed in level 1, since the rim is touched less.
-Least regret over 830 cuts of seven pruned layers of AlexNet on Zen 4, AVX2 and AVX-512, both layouts: the cut chosen takes
-on average 1.015 times as long as the best of the layer, at most 1.1 times."""
+what a load from level 2 takes longer; of the first touch of a vector in a block; of transposing and writing a vector.
+And how much of the input under a tile may lie in a block as if all of it stayed in level 1, since the rim is touched
+less. Least regret over 830 cuts of seven pruned layers of AlexNet on Zen 4, AVX2 and AVX-512, both layouts: the cut
+chosen takes on average 1.015 times as long as the best of the layer, at most 1.1 times."""
 LEAST_TILE_FRAC = 0.4
 """Share of the registers that a tile uses at least: below, the additions wait for each other."""
 
@@ -100,13 +100,14 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
 
 
 def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: tuple[int, int]) -> Iterator[Tiling]:
-    channels, vector_bytes = problem.weight_shape[1], isa.lanes * FLOAT_BYTES
+    channels, scalar_bytes = problem.weight_shape[1], DTYPE_BYTES[isa.dtype]
+    vector_bytes, sum_bytes = isa.lanes * scalar_bytes, isa.lanes * FLOAT_BYTES
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
     c_out_group = problem.c_out // problem.groups
     for tile in _tiles(area, isa.max_tile):
         tiles, touched = area.tiles(tile), area.touched(tile)
         # Sums take half of level 2; the rest is for the input.
-        k_block = _even_part(problem.c_out, max(1, cache_bytes[1] // 2 // (tile.rows * tile.columns * vector_bytes)))
+        k_block = _even_part(problem.c_out, max(1, cache_bytes[1] // 2 // (tile.rows * tile.columns * sum_bytes)))
         passes = math.ceil(c_out_group / k_block)
         for c_block in _block_sizes(channels):
             c_blocks = math.ceil(channels / c_block)
@@ -117,7 +118,7 @@ def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: 
                 c_block=c_block,
                 c_blocks=c_blocks,
                 streamed_vectors=nonzeros * (area.vectors * (1.0 + MISS_VECTORS * missing) + ENTRY_VECTORS * tiles)
-                + SUMS_VECTORS * problem.c_out * area.vectors * (c_blocks - 0.5)
+                + SUMS_VECTORS * sum_bytes / vector_bytes * problem.c_out * area.vectors * (c_blocks - 0.5)
                 + FILL_VECTORS * problem.c_in * touched * tiles * passes
                 + WRITE_VECTORS * problem.c_out * area.written(tile, isa.lanes),
             )

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .dense import MEMORY_FORMATS, TORCH_DTYPES
+from .dense import TORCH_DTYPES
 from .problem import Problem
 from .quantisation import Quantisation, choose_scale, quantise
 from .reference import reference
 from .reference_int8 import reference_int8
+from .reorder import to_layout
 from .spec import KernelSpec
 
 X_RANGE = (-2.0, 3.0)
 """Real inputs that int8 stores: most of a normal variable, with a zero point that is not the middle."""
 Y_DEVIATIONS = 4.0
+RESIDUAL_STEPS = 32.0
+"""Standard deviation of a stored residual: small enough that its sum with an output is seldom cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerInputs:
-    """A layer and an input of it.
+    """A layer, an input of it, and what is added to its output.
 
     Attributes
     ----------
@@ -34,6 +37,8 @@ class LayerInputs:
         Of the problem's dtype and `problem.input_shape`, contiguous.
     quantisation : Quantisation or None
         Of an int8 problem.
+    residual : Tensor or None
+        Of the problem's dtype and `problem.output_shape`, contiguous; int8 stores it as it does the output.
     """
 
     problem: Problem
@@ -42,6 +47,7 @@ class LayerInputs:
     relu: bool
     x: Tensor
     quantisation: Quantisation | None
+    residual: Tensor | None = None
 
     def pack(self, kernel: KernelSpec) -> Any:
         """What `kernel.pack` makes of the layer."""
@@ -50,14 +56,26 @@ class LayerInputs:
 
     def x_for(self, kernel: KernelSpec) -> Tensor:
         """The input in the kernel's layout."""
-        return self.x.contiguous(memory_format=MEMORY_FORMATS[kernel.layout]) if self.x.dim() == 4 else self.x
+        return to_layout(self.x, kernel.layout)
+
+    def residual_for(self, kernel: KernelSpec) -> Tensor | None:
+        """The residual in the kernel's layout."""
+        return None if self.residual is None else to_layout(self.residual, kernel.layout)
+
+    def with_residual(self, generator: torch.Generator) -> LayerInputs:
+        """The same layer with a normal random residual."""
+        residual = torch.randn(self.problem.output_shape, generator=generator)
+        if self.quantisation is None:
+            return replace(self, residual=residual.to(TORCH_DTYPES[self.problem.dtype]))
+        scale, zero_point = self.quantisation.y_scale, self.quantisation.y_zero_point
+        return replace(self, residual=quantise(residual * RESIDUAL_STEPS * scale, scale, zero_point))
 
     def expected(self) -> Tensor:
         """The right output, as float64, `problem.output_shape`; bytes for an int8 problem."""
         layer = (self.problem, self.weight, self.bias, self.relu, self.x)
         if self.quantisation is None:
-            return reference(*layer)
-        return reference_int8(*layer, quantisation=self.quantisation).double()
+            return reference(*layer, self.residual)
+        return reference_int8(*layer, quantisation=self.quantisation, residual=self.residual).double()
 
 
 def random_inputs(problem: Problem, weight: Tensor, generator: torch.Generator) -> LayerInputs:

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from . import _native
 from .dense import SHORT_DTYPES, TORCH_DTYPES, UNITS
-from .errors import InputError
-from .native_layer import NATIVE_PATTERNS, check_weights, to_numpy
+from .layout import check_residual
+from .native_layer import NATIVE_PATTERNS, check_tensor, check_weights, to_numpy
 from .pattern import NmPart, parse_pattern
 from .problem import DTYPE_BYTES, Dtype, Problem
 from .spec import Cost, KernelSpec, Machine
@@ -97,29 +97,19 @@ def _run(packed: PackedExpand, x: Tensor, residual: Tensor | None = None) -> Ten
     Raises
     ------
     InputError
-        If `x` or `residual` does not have the shape and dtype of the problem, or `residual` is not contiguous.
+        If `x` does not have the shape and dtype of the problem, or `residual` is not like the output.
     """
     problem = packed.problem
     dtype = TORCH_DTYPES[problem.dtype]
-    _check("input", x, problem.input_shape, dtype)
+    check_tensor("input", x, problem.input_shape, dtype)
     x = x.contiguous()
     added = 0
     if residual is not None:
-        _check("residual", residual, problem.output_shape, dtype)
-        if not residual.is_contiguous():
-            raise InputError(f"residual is strided {residual.stride()}; give it the memory order of the output")
+        check_residual(residual, problem.output_shape, dtype, "nchw")
         added = residual.data_ptr()
     y = torch.empty(problem.output_shape, dtype=dtype)
     packed.native.run(x.data_ptr(), x.nbytes, added, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise InputError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
-            f"the packed problem needs {dtype} {list(shape)} on cpu"
-        )
 
 
 def _cost(problem: Problem, *, kernels: ExpandSet, method: Method) -> Cost:

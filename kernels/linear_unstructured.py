@@ -77,8 +77,8 @@ def _pack_sell(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool
     return PackedSell(problem=problem, native=native)
 
 
-def _run_sell(packed: PackedSell, x: Tensor) -> Tensor:
-    return run_native(packed.problem, packed.native, x)
+def _run_sell(packed: PackedSell, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    return run_native(packed.problem, packed.native, x, residual)
 
 
 def _cost_sell(problem: Problem, *, isa: InstructionSet) -> Cost:

@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .dense import TORCH_DTYPES
 from .errors import InputError
+from .layout import activation_shape, check_residual, empty_activation, memory_format
 from .pattern import parse_pattern
-from .problem import Op, Problem
-from .spec import Machine
+from .problem import Dtype, Op, Problem
+from .spec import Layout, Machine
 
 FLOAT_BYTES = 4
 
@@ -23,15 +25,16 @@ NATIVE_PATTERNS = ("unstructured", "block", "n:m", "filter", "channel", "shape",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionSet:
-    """Width of a vector in floats, accumulators of the inner kernel, and whether vector loads can be cut short.
+    """Width of a vector in activations, accumulators of the inner kernel, and whether vector loads can be cut short.
 
-    The numbers are those of ``native/simd_*.h``; packing refuses others.
+    The numbers are those of ``native/simd/*.h``; packing refuses others.
     """
 
     name: str
     lanes: int
     max_tile: int
     guarded_loads: bool
+    dtype: Dtype = "float32"
 
 
 INSTRUCTION_SETS = (
@@ -39,6 +42,8 @@ INSTRUCTION_SETS = (
     InstructionSet(name="avx2", lanes=8, max_tile=13, guarded_loads=True),
     InstructionSet(name="baseline", lanes=4, max_tile=12, guarded_loads=False),
 )
+"""Of float32 kernels."""
+HALF_PRECISION = InstructionSet(name="avx512fp16", lanes=32, max_tile=28, guarded_loads=True, dtype="float16")
 
 
 class NativeLayer(Protocol):
@@ -59,26 +64,36 @@ def check_weights(problem: Problem, weight: Tensor, bias: Tensor | None) -> None
     if bias is not None:
         expected["bias"] = (bias, (problem.c_out,))
     for name, (tensor, shape) in expected.items():
-        _check_tensor(name, tensor, shape)
+        check_tensor(name, tensor, shape, torch.float32)
 
 
-def run_native(problem: Problem, layer: NativeLayer, x: Tensor) -> Tensor:
+def run_native(
+    problem: Problem, layer: NativeLayer, x: Tensor, residual: Tensor | None = None, *, layout: Layout = "nchw"
+) -> Tensor:
     """Run packed weights on all of torch's threads.
 
     Parameters
     ----------
     x : Tensor
-        float32, [N, C, H, W] or [N, C]; copied first where it is not contiguous.
+        [N, C, H, W] or [N, C], or blocked; copied first where its memory order is not that of the layout.
+    residual : Tensor or None
+        Like the output; added before the ReLU.
 
     Raises
     ------
     InputError
-        If `x` has another shape or dtype than the problem.
+        If `x` has another shape or dtype than the problem, or `residual` another shape, dtype or memory order than the
+        output.
     """
-    _check_tensor("input", x, problem.input_shape)
-    y = torch.empty(problem.output_shape)
-    x = x.contiguous()
-    layer.run(x.data_ptr(), x.nbytes, 0, y.data_ptr(), y.nbytes, torch.get_num_threads())
+    dtype = TORCH_DTYPES[problem.dtype]
+    check_tensor("input", x, activation_shape(problem.input_shape, layout), dtype)
+    added = 0
+    if residual is not None:
+        check_residual(residual, problem.output_shape, dtype, layout)
+        added = residual.data_ptr()
+    y = empty_activation(problem.output_shape, dtype, layout)
+    x = x.contiguous(memory_format=memory_format(x.dim(), layout))
+    layer.run(x.data_ptr(), x.nbytes, added, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
 
 
@@ -86,8 +101,8 @@ def why_native_unsupported(problem: Problem, machine: Machine, *, op: Op, isa: I
     """The reason why no native kernel of an instruction set can run a problem, or None."""
     if problem.op != op:
         return f"runs {op}, not {problem.op}"
-    if problem.dtype != "float32":
-        return f"computes in float32, not {problem.dtype}"
+    if problem.dtype != isa.dtype:
+        return f"computes in {isa.dtype}, not {problem.dtype}"
     if isa.name not in machine.isa:
         return f"needs {isa.name}, this machine allows {', '.join(machine.isa) or 'no CPU instruction set'}"
     pattern = parse_pattern(problem.pattern)
@@ -105,9 +120,16 @@ def to_numpy(tensor: Tensor) -> NDArray[np.float32]:
     return values
 
 
-def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) != shape or tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+def check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Refuse a tensor of another shape, dtype or device.
+
+    Raises
+    ------
+    InputError
+        The message names the tensor.
+    """
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
         raise InputError(
             f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
-            f"the packed problem needs torch.float32 {list(shape)} on cpu"
+            f"the packed problem needs {dtype} {list(shape)} on cpu"
         )

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from . import _native
-from .errors import InputError
-from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, check_weights, to_numpy
+from .layout import check_residual, empty_activation, memory_format
+from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, check_tensor, check_weights, to_numpy
 from .pattern import SasPart, parse_pattern
 from .problem import Op, Problem
 from .sas import why_slots_undefined
@@ -158,31 +158,18 @@ def run_sas(packed: PackedSas, x: Tensor, residual: Tensor | None = None) -> Ten
     Raises
     ------
     InputError
-        If `x` or `residual` has another shape or dtype than the problem.
+        If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
     problem = packed.problem
-    x = _in_order("input", x, problem.input_shape)
-    y = torch.empty(problem.output_shape, memory_format=_memory_format(problem.op))
+    check_tensor("input", x, problem.input_shape, torch.float32)
     address = 0
     if residual is not None:
-        residual = _in_order("residual", residual, problem.output_shape)
+        check_residual(residual, problem.output_shape, torch.float32, "nhwc")
         address = residual.data_ptr()
+    x = x.contiguous(memory_format=memory_format(x.dim(), "nhwc"))
+    y = empty_activation(problem.output_shape, torch.float32, "nhwc")
     packed.native.run(x.data_ptr(), x.nbytes, address, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
-
-
-def _memory_format(op: Op) -> torch.memory_format:
-    return torch.channels_last if op == "conv2d" else torch.contiguous_format
-
-
-def _in_order(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A float32 tensor of that shape with its channels innermost, copied where it is not."""
-    if tuple(tensor.shape) != shape or tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise InputError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
-            f"the packed problem needs torch.float32 {list(shape)} on cpu"
-        )
-    return tensor.contiguous(memory_format=torch.channels_last if len(shape) == 4 else torch.contiguous_format)
 
 
 def sas_cost(problem: Problem, *, isa: InstructionSet) -> Cost:

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from . import _native, dense
 from .errors import InputError
+from .layout import memory_format
+from .native_layer import check_tensor
 from .pattern import SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Problem
 from .sas import expand_slots, why_slots_undefined, wide_problem
@@ -37,17 +39,15 @@ class PackedWide:
     ----------
     wide_shape : tuple of int
         Of the wide tensor, channels last.
-    rectified, plain : Any
-        The weights packed with the layer's own ReLU and without one, for a residual must be added before it.
+    inner : Any
+        The weights as the dense kernel packs them.
     expansion : SasExpansion or None
         None where torch itself expands.
     """
 
     problem: Problem
     wide_shape: tuple[int, ...]
-    rectified: Any
-    plain: Any
-    relu: bool
+    inner: Any
     expansion: _native.SasExpansion | None
 
 
@@ -80,13 +80,10 @@ def pack_wide(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool,
         )
     wide = wide_problem(problem)
     n, channels, *spatial = wide.input_shape
-    plain = inner.pack(wide, weight, bias, False)
     return PackedWide(
         problem=problem,
         wide_shape=(n, *spatial, channels),
-        rectified=replace(plain, relu=relu),
-        plain=plain,
-        relu=relu,
+        inner=inner.pack(wide, weight, bias, relu),
         expansion=expansion,
     )
 
@@ -97,38 +94,24 @@ def run_wide(packed: PackedWide, x: Tensor, residual: Tensor | None = None, *, i
     Raises
     ------
     InputError
-        If `x` or `residual` has another shape or dtype than the problem.
+        If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
-    wide = _expand(packed, x)
-    if residual is None:
-        return inner.run(packed.rectified, wide)
-    _check("residual", residual, packed.problem.output_shape, packed.problem)
-    y = inner.run(packed.plain, wide).add_(residual)
-    return y.relu_() if packed.relu else y
+    return inner.run(packed.inner, _expand(packed, x), residual)
 
 
 def _expand(packed: PackedWide, x: Tensor) -> Tensor:
     """The wide tensor, in memory that this thread uses again in the next call."""
     problem = packed.problem
-    _check("input", x, problem.input_shape, problem)
-    memory_format = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    check_tensor("input", x, problem.input_shape, dense.TORCH_DTYPES[problem.dtype])
+    order = memory_format(x.dim(), "nhwc")
     if packed.expansion is None:
         m = parse_pattern(problem.pattern).slots
-        return expand_slots(x, m, groups=problem.groups).contiguous(memory_format=memory_format)
-    x = x.contiguous(memory_format=memory_format)
+        return expand_slots(x, m, groups=problem.groups).contiguous(memory_format=order)
+    x = x.contiguous(memory_format=order)
     address = packed.expansion.run(x.data_ptr(), x.nbytes, torch.get_num_threads())
     memory = (ctypes.c_byte * (math.prod(packed.wide_shape) * x.element_size())).from_address(address)
     wide = torch.frombuffer(memory, dtype=x.dtype).view(packed.wide_shape)
     return wide.permute(0, 3, 1, 2) if x.dim() == 4 else wide
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], problem: Problem) -> None:
-    dtype = dense.TORCH_DTYPES[problem.dtype]
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise InputError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
-            f"the packed problem needs {dtype} {list(shape)} on cpu"
-        )
 
 
 def wide_cost(problem: Problem, *, inner: KernelSpec) -> Cost:

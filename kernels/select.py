@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from .pattern import parse_pattern
 from .problem import Problem
-from .spec import KernelSpec, Machine, Unit
+from .spec import KernelSpec, Machine, NetworkLayout, Unit
 
 CLOCK_HZ = 3.0e9
 """Assumed: a usual all-core clock of server CPUs."""
@@ -50,7 +51,7 @@ def select(problem: Problem, machine: Machine, registry: Sequence[KernelSpec]) -
     candidates = eligible(problem, machine, registry)
     if candidates:
         return min(candidates, key=lambda kernel: nominal_time_s(kernel, problem, machine))
-    reasons = tuple((kernel.name, why_ineligible(kernel, problem, machine) or "") for kernel in registry)
+    reasons = tuple((kernel.name, _why_no_candidate(kernel, problem, machine) or "") for kernel in registry)
     fitting = sorted({reason for kernel, (_, reason) in zip(registry, reasons, strict=True) if _fits(kernel, problem)})
     return NoKernel(
         reasons=reasons,
@@ -60,12 +61,14 @@ def select(problem: Problem, machine: Machine, registry: Sequence[KernelSpec]) -
 
 
 def eligible(problem: Problem, machine: Machine, registry: Sequence[KernelSpec]) -> tuple[KernelSpec, ...]:
-    """The kernels that can run a problem: those that skip a part of its pattern, and the dense ones."""
-    return tuple(kernel for kernel in registry if why_ineligible(kernel, problem, machine) is None)
+    """The kernels that can run a problem on activations as torch has them: those that skip a part of its pattern, and
+    the dense ones. Kernels that stay in a blocked layout are no rivals of these: alone they leave out the reorders.
+    """
+    return tuple(kernel for kernel in registry if _why_no_candidate(kernel, problem, machine) is None)
 
 
 def why_ineligible(kernel: KernelSpec, problem: Problem, machine: Machine) -> str | None:
-    """Why a kernel is no candidate for a problem, or None where it is one."""
+    """Why a kernel cannot run a problem, or None where it can, on activations in its own layout."""
     if kernel.op != problem.op:
         return f"runs {kernel.op}, the problem is {problem.op}"
     if kernel.dtype != problem.dtype:
@@ -92,6 +95,12 @@ def _rate(table: dict[str, float], kernel: KernelSpec, machine: Machine) -> floa
     if kernel.isa in table:
         return table[kernel.isa]
     return next((rate for isa, rate in table.items() if isa in machine.isa), table["baseline"])
+
+
+def _why_no_candidate(kernel: KernelSpec, problem: Problem, machine: Machine) -> str | None:
+    if kernel.layout not in get_args(NetworkLayout):
+        return f"takes activations in {kernel.layout}, which networks do not have between their layers"
+    return why_ineligible(kernel, problem, machine)
 
 
 def _fits(kernel: KernelSpec, problem: Problem) -> bool:

@@ -21,14 +21,15 @@ from torch import Tensor
 from . import dense
 from .compact import (
     PackedCompact,
+    RemovedFilters,
     compact_cost,
-    constant_output,
-    filled,
     find_survivors,
     pack_compact,
     reduced_sizes,
+    removed_filters,
     run_compact,
 )
+from .layout import check_residual
 from .problem import DTYPE_BYTES, Problem
 from .spec import Cost, KernelSpec, Machine
 
@@ -56,10 +57,8 @@ class PackedShape:
     runs: tuple[ColumnRun, ...]
     bias: Tensor
     """[K', 1], `dtype`."""
-    relu: bool
     filters: Tensor | None
-    constant: Tensor
-    """[K], `dtype`: the output of a removed filter."""
+    removed: RemovedFilters
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
@@ -83,7 +82,7 @@ def pack_shape(
     survivors = find_survivors(weight)
     dtype = dense.TORCH_DTYPES[problem.dtype]
     rows = weight if survivors.filters is None else weight.index_select(0, survivors.filters)
-    constant = constant_output(problem, bias, False)
+    removed = removed_filters(problem, bias, relu, layout="nchw")
     runs: list[ColumnRun] = []
     parts: list[Tensor] = []
     start = 0
@@ -95,10 +94,9 @@ def pack_shape(
     return PackedShape(
         matrix=torch.cat(parts, dim=1).to(dtype),
         runs=tuple(runs),
-        bias=(constant if survivors.filters is None else constant.index_select(0, survivors.filters))[:, None],
-        relu=relu,
+        bias=(removed.bias if survivors.filters is None else removed.bias.index_select(0, survivors.filters))[:, None],
         filters=survivors.filters,
-        constant=constant.clamp(min=0.0) if relu else constant,
+        removed=removed,
         stride=problem.stride,
         padding=problem.padding,
         dilation=problem.dilation,
@@ -106,10 +104,14 @@ def pack_shape(
     )
 
 
-def run_shape(packed: PackedShape | PackedCompact, x: Tensor, *, whole_channels: KernelSpec) -> Tensor:
+def run_shape(
+    packed: PackedShape | PackedCompact, x: Tensor, residual: Tensor | None = None, *, whole_channels: KernelSpec
+) -> Tensor:
     """[N, C, H, W] to [N, K, H', W'], contiguous: unroll the surviving columns, then one matrix product an image."""
     if isinstance(packed, PackedCompact):
-        return run_compact(packed, x, inner=whole_channels)
+        return run_compact(packed, x, residual, inner=whole_channels)
+    if residual is not None:
+        check_residual(residual, packed.removed.output_shape, x.dtype, "nchw")
     pad_h, pad_w = packed.padding
     padded = F.pad(x, (pad_w, pad_w, pad_h, pad_h)) if pad_h or pad_w else x
     n, (h_out, w_out) = len(x), packed.spatial_out
@@ -128,13 +130,12 @@ def run_shape(packed: PackedShape | PackedCompact, x: Tensor, *, whole_channels:
             taken.flatten(2),
             out=product[first : first + portion],
         )
-    if packed.relu:
-        product.relu_()
     y = product.view(n, k, h_out, w_out)
     if packed.filters is None:
-        return y
-    out = filled(packed.constant, (n, h_out, w_out), "nchw")
-    return out.index_copy_(1, packed.filters, y)
+        return dense.finish(y, residual, relu=packed.removed.relu)
+    kept = None if residual is None else residual.index_select(1, packed.filters)
+    dense.finish(y, kept, relu=packed.removed.relu)
+    return packed.removed.output(n, residual).index_copy_(1, packed.filters, y)
 
 
 def _unroll(images: Tensor, packed: PackedShape, columns: Tensor) -> None:

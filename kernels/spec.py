@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 Unit = Literal["fma_f32", "fma_f16", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8"]
 """Execution unit that bounds the arithmetic: multiply-add, dot product of pairs or quads, or AMX tile product."""
 
-Layout = Literal["nchw", "nhwc"]
-"""Memory order of the activations that a kernel takes and gives (torch's contiguous or channels_last)."""
+NetworkLayout = Literal["nchw", "nhwc"]
+"""Memory order of activations between the layers of a network: torch's contiguous or channels_last."""
+
+Layout = Literal["nchw", "nhwc", "n16chw", "n8chw", "n4chw"]
+"""Memory order of the activations that a kernel takes and gives: a network's, or a contiguous tensor
+[ceil(N / 16), C, H, W, 16] (8, 4) of interleaved images; see `layout.activation_shape`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +70,14 @@ class KernelSpec:
     isa : str
         Instruction set that it needs; "any" for library kernels.
     layout : Layout
-        Memory order of input and output.
+        Memory order of input, residual and output.
     pack : callable
         ``pack(problem, weight, bias, relu) -> packed``: once. `weight` is a dense float32 tensor [K, C, R, S] that
         contains zeros where the pattern of the problem puts them, `bias` is [K] or None. int8 kernels take a fifth
         argument, the `Quantisation` of input and output.
     run : callable
         ``run(packed, x, residual=None) -> y``: many times. `x` is [N, C, H, W] in `layout`, or [N, C] for a linear,
-        of `dtype`; `residual` is like `y` and is added before the ReLU.
+        of `dtype`; `residual` is like `y`, its memory order included, and is added before the ReLU.
     cost : callable
         ``cost(problem) -> Cost``.
     why_unsupported : callable

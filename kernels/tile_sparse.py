@@ -22,10 +22,10 @@ import torch
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
-from .dense import MEMORY_FORMATS, SHORT_DTYPES, TORCH_DTYPES
-from .errors import InputError
+from .dense import SHORT_DTYPES, TORCH_DTYPES
 from .groups import free_density
-from .native_layer import check_weights, to_numpy
+from .layout import check_residual, empty_activation, memory_format
+from .native_layer import check_tensor, check_weights, to_numpy
 from .pattern import BlockPart, SasPart, parse_pattern
 from .phases import Phases, phases_of, tap_positions
 from .problem import DTYPE_BYTES, Dtype, Op, Problem
@@ -228,19 +228,17 @@ def run_tiles(packed: PackedTiles, x: Tensor, residual: Tensor | None = None) ->
     Raises
     ------
     InputError
-        If `x` or `residual` has another shape or dtype than the problem.
+        If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
     problem = packed.problem
-    dtype, memory_format = TORCH_DTYPES[problem.dtype], torch.contiguous_format
-    if problem.op == "conv2d":
-        memory_format = MEMORY_FORMATS["nhwc"]
-    _check_tensor("input", x, problem.input_shape, dtype)
-    x = x.contiguous(memory_format=memory_format)
-    y = torch.empty(problem.output_shape, dtype=dtype, memory_format=memory_format)
+    dtype = TORCH_DTYPES[problem.dtype]
+    check_tensor("input", x, problem.input_shape, dtype)
+    other = 0
     if residual is not None:
-        _check_tensor("residual", residual, problem.output_shape, dtype)
-        residual = residual.contiguous(memory_format=memory_format)
-    other = 0 if residual is None else residual.data_ptr()
+        check_residual(residual, problem.output_shape, dtype, "nhwc")
+        other = residual.data_ptr()
+    x = x.contiguous(memory_format=memory_format(x.dim(), "nhwc"))
+    y = empty_activation(problem.output_shape, dtype, "nhwc")
     packed.native.run(x.data_ptr(), x.nbytes, other, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
 
@@ -268,6 +266,8 @@ def why_tiles_unsupported(problem: Problem, machine: Machine, *, op: Op, dtype: 
         return f"runs {op}, not {problem.op}"
     if problem.dtype != dtype:
         return f"computes in {dtype}, not {problem.dtype}"
+    if machine.device != "cpu":
+        return f"runs on the CPU only, the machine is {machine.device!r}"
     if ISA not in machine.isa:
         return f"needs {ISA}, this machine allows {', '.join(machine.isa) or 'no CPU instruction set'}"
     for part in parse_pattern(problem.pattern).parts:
@@ -341,14 +341,6 @@ def _tasks(problem: Problem, layout: TileLayout) -> int:
     groups = math.ceil(math.ceil(layout.phases.positions / TILE_ROWS) / layout.tiles)
     strips = problem.groups * math.ceil(problem.c_out // problem.groups / (TILE_ROWS * STRIP_BLOCKS[problem.dtype]))
     return groups * min(math.ceil(4 * threads / groups), strips)
-
-
-def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise InputError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
-            f"the packed problem needs {dtype} {list(shape)} on cpu"
-        )
 
 
 def _tiles(op: Op, dtype: Dtype) -> KernelSpec:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
-from .dense import MEMORY_FORMATS, SHORT_DTYPES, TORCH_DTYPES, UNITS
+from .dense import SHORT_DTYPES, TORCH_DTYPES, UNITS
 from .errors import InputError
 from .groups import free_density
-from .native_layer import check_weights, to_numpy
+from .layout import check_residual, empty_activation, memory_format
+from .native_layer import check_tensor, check_weights, to_numpy
 from .pattern import BlockPart, SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Op, Problem
 from .quantisation import Quantisation, quantise_layer, why_sums_overflow
@@ -120,21 +121,18 @@ def run_vector(packed: PackedVector, x: Tensor, residual: Tensor | None = None) 
     Raises
     ------
     InputError
-        If `x` or `residual` has another shape or dtype than the problem.
+        If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
     problem = packed.problem
-    x = _checked("input", x, problem, problem.input_shape)
+    dtype = TORCH_DTYPES[problem.dtype]
+    check_tensor("input", x, problem.input_shape, dtype)
+    added = 0
     if residual is not None:
-        residual = _checked("residual", residual, problem, problem.output_shape)
-    y = torch.empty(problem.output_shape, dtype=x.dtype, memory_format=_memory_format(problem))
-    packed.native.run(
-        x.data_ptr(),
-        x.nbytes,
-        0 if residual is None else residual.data_ptr(),
-        y.data_ptr(),
-        y.nbytes,
-        torch.get_num_threads(),
-    )
+        check_residual(residual, problem.output_shape, dtype, "nhwc")
+        added = residual.data_ptr()
+    x = x.contiguous(memory_format=memory_format(x.dim(), "nhwc"))
+    y = empty_activation(problem.output_shape, dtype, "nhwc")
+    packed.native.run(x.data_ptr(), x.nbytes, added, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y
 
 
@@ -166,6 +164,8 @@ def why_vector_unsupported(problem: Problem, machine: Machine, *, op: Op, vector
         return f"runs {op}, not {problem.op}"
     if problem.dtype != vectors.dtype:
         return f"computes in {vectors.dtype}, not {problem.dtype}"
+    if machine.device != "cpu":
+        return f"runs on the CPU only, the machine is {machine.device!r}"
     if vectors.isa not in machine.isa:
         return f"needs {vectors.isa}, this machine allows {', '.join(machine.isa) or 'no CPU instruction set'}"
     for part in parse_pattern(problem.pattern).parts:
@@ -226,21 +226,6 @@ def _expected_entries(problem: Problem, vectors: VectorSet) -> tuple[int, float]
         share *= 1.0 - (1.0 - density) ** groups
     words = math.ceil(c / vectors.word_channels) * math.prod(problem.kernel)
     return blocks, max(blocks * words * share, 1.0)
-
-
-def _memory_format(problem: Problem) -> torch.memory_format:
-    return MEMORY_FORMATS["nhwc" if problem.op == "conv2d" else "nchw"]
-
-
-def _checked(name: str, tensor: Tensor, problem: Problem, shape: tuple[int, ...]) -> Tensor:
-    """The tensor in the memory order of the kernel."""
-    dtype = TORCH_DTYPES[problem.dtype]
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise InputError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
-            f"the packed problem needs {dtype} {list(shape)} on cpu"
-        )
-    return tensor.contiguous(memory_format=_memory_format(problem))
 
 
 def _spec(op: Op, vectors: VectorSet) -> KernelSpec:

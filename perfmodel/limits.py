@@ -16,7 +16,7 @@ from ..profiles.schema import Fingerprint, MachineProfile
 Floats = NDArray[np.float64]
 
 LEVELS = ("l1", "l2", "l3", "dram")
-UNITS: tuple[Unit, ...] = ("fma_f32", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8")
+UNITS: tuple[Unit, ...] = ("fma_f32", "fma_f16", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8")
 ASSUMED_CACHE_BYTES = {"l1": 32 * 1024, "l2": 512 * 1024, "l3": 8 * 1024 * 1024}
 """Where the system does not tell: small caches among those of the server and laptop cores in use."""
 MMAP_BYTES = float(32 << 20)

@@ -12,7 +12,7 @@ from ..kernels.errors import UnsupportedError
 from ..kernels.pattern import parse_pattern
 from ..kernels.problem import DTYPE_BYTES, Dtype, Problem
 from ..kernels.select import eligible
-from ..kernels.spec import KernelSpec, Layout, Machine
+from ..kernels.spec import KernelSpec, Machine, NetworkLayout
 from ..perfmodel.predict import PerformanceModel, Prediction
 from ..perfmodel.schema import Interval
 from .capture import CapturedLayer
@@ -30,7 +30,7 @@ DTYPES_OF: Mapping[DtypePolicy, tuple[Dtype, ...]] = {
 class NetworkForm:
     """How activations travel between the layers: that of the fastest dense network."""
 
-    layout: Layout
+    layout: NetworkLayout
     dtype: Dtype
 
 
@@ -229,7 +229,7 @@ def _fastest_form(
             for layer in layers
         )
 
-    forms = [NetworkForm(layout=layout, dtype=dtype) for layout, dtype in product(get_args(Layout), dtypes)]
+    forms = [NetworkForm(layout=layout, dtype=dtype) for layout, dtype in product(get_args(NetworkLayout), dtypes)]
     return min(forms, key=network_s)
 
 

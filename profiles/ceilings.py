@@ -86,7 +86,7 @@ def probe_bytes(fingerprint: Fingerprint, threads: int) -> dict[str, int]:
 
 
 def _arithmetic(probes: Probes, threads: int) -> list[Ceiling]:
-    units: tuple[Unit, ...] = ("fma_f32", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8")
+    units: tuple[Unit, ...] = ("fma_f32", "fma_f16", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8")
     found = []
     for unit in units:
         samples = [probes.peak_flop_per_s(unit, PROBE_S, threads) for _ in range(REPEATS)]

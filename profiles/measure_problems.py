@@ -20,6 +20,7 @@ from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.reference import error_limit, relative_error
 from ..kernels.registry import kernel_named
+from ..kernels.reorder import from_layout
 from ..kernels.select import NoKernel, eligible, select, why_ineligible
 from ..kernels.spec import KernelSpec, Machine
 from ..kernels.weights import actual_sparsity, make_weight, with_actual_sparsity
@@ -187,7 +188,7 @@ def check_kernel(kernel: KernelSpec, inputs: LayerInputs, expected: Tensor) -> C
     packed: Any = inputs.pack(kernel)
     pack_time_s = time.perf_counter() - start
     x = inputs.x_for(kernel)
-    y = kernel.run(packed, x)
+    y = from_layout(kernel.run(packed, x), kernel.layout, inputs.problem.n)
     error, limit = relative_error(y, expected), error_limit(inputs.problem)
     absolute = float((y.double() - expected).abs().max())
     return Checked(

@@ -11,6 +11,7 @@ from .format import memory, seconds, significant, with_prefix
 
 _NAMES = {
     "flop_per_s:fma_f32": "float32 multiply-add",
+    "flop_per_s:fma_f16": "half-precision multiply-add",
     "flop_per_s:dot_bf16": "bfloat16 dot product",
     "flop_per_s:dot_int8": "int8 dot product",
     "flop_per_s:tile_bf16": "bfloat16 tile product",

@@ -19,7 +19,7 @@ from .format import seconds, significant, with_prefix
 from .machine import short_name
 from .svg import DENSE_COLOUR, FAINT_COLOUR, INK_COLOUR, PLANNED_COLOUR, WARNING_COLOUR, inline_svg, tooltip
 
-_UNIT_OF_DTYPE = {"float32": "fma_f32", "bfloat16": "dot_bf16"}
+_UNIT_OF_DTYPE = {"float32": "fma_f32", "bfloat16": "dot_bf16", "float16": "fma_f16"}
 _LABELLED_LAYERS = 8
 """The reverted and the notable; the others show their name under the pointer."""
 _MARGIN = 2.5

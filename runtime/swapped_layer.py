@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import InputError
 from ..kernels.problem import Problem
+from ..kernels.reorder import from_layout, to_layout
 from ..kernels.spec import KernelSpec
 from ..kernels.weight_view import bias_of, weight_view
 
@@ -64,8 +65,9 @@ class SwappedLayer(nn.Module):
                 f"layer compiled for input {list(problem.input_shape)} got {list(flat.shape)}; "
                 "run the model at the shape it was planned for, or plan again for this one"
             )
-        prepared = flat.to(TORCH_DTYPES[problem.dtype]).contiguous(memory_format=self.memory_format)
-        y = self.kernel.run(self.packed, prepared).to(x.dtype)
+        layout = self.kernel.layout
+        prepared = to_layout(flat.to(TORCH_DTYPES[problem.dtype]), layout)
+        y = from_layout(self.kernel.run(self.packed, prepared), layout, problem.n).to(x.dtype)
         return y.view(*x.shape[:-1], problem.c_out) if problem.op == "linear" else y
 
     def extra_repr(self) -> str:

@@ -64,6 +64,7 @@ void bind_ceilings(nb::module_& m);
 void bind_expand(nb::module_& m);
 void bind_channels(nb::module_& m);
 void bind_flat(nb::module_& m);
+void bind_reorder(nb::module_& m);
 void bind_requantise(nb::module_& m);
 void bind_sas(nb::module_& m);
 void bind_sell(nb::module_& m);

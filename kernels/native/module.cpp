@@ -10,6 +10,7 @@ NB_MODULE(_native, m) {
     sparseplan::bind_expand(m);
     sparseplan::bind_channels(m);
     sparseplan::bind_flat(m);
+    sparseplan::bind_reorder(m);
     sparseplan::bind_requantise(m);
     sparseplan::bind_sas(m);
     sparseplan::bind_sell(m);

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from sparseplan.kernels import _native
+from sparseplan.kernels.layout import is_in_layout
 from sparseplan.kernels.problem import Problem
+from sparseplan.kernels.reorder import from_layout, to_layout
 from sparseplan.kernels.spec import KernelSpec
 
 ROUNDING = 2.0**-24
@@ -33,7 +35,14 @@ def exact(problem: Problem, x: Tensor, weight: Tensor, bias: Tensor | None) -> T
 
 
 def assert_agrees(
-    spec: KernelSpec, problem: Problem, x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False
+    spec: KernelSpec,
+    problem: Problem,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    relu: bool = False,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """Run one kernel on scratch memory full of NaN and compare it with float64.
 
@@ -42,13 +51,17 @@ def assert_agrees(
     deviations; where all terms of an output are zero the limit is zero too.
     """
     _native.fill_scratch(math.nan, torch.get_num_threads())
-    y = spec.run(spec.pack(problem, weight, bias, relu), x)
+    added = None if residual is None else to_layout(residual, spec.layout)
+    y = spec.run(spec.pack(problem, weight, bias, relu), to_layout(x, spec.layout), added)
+    assert is_in_layout(y, spec.layout)
+    y = from_layout(y, spec.layout, problem.n)
     expected = exact(problem, x, weight, bias)
     magnitude = exact(problem, x.abs(), weight.abs(), None if bias is None else bias.abs())
+    if residual is not None:
+        expected, magnitude = expected + residual, magnitude + residual.abs()
     if relu:
         expected = expected.relu()
     assert y.shape == problem.output_shape
-    assert y.is_contiguous()
     limit = 4.0 * ROUNDING * math.sqrt(math.prod(problem.weight_shape[1:]) + 1) * magnitude
     excess = ((y.double() - expected).abs() - limit).max().item()
     assert excess <= 0.0, f"{spec.name} exceeds its error limit by {excess:.3e}"

@@ -187,7 +187,7 @@ def test_packed_bytes_are_those_of_the_cost(spec: KernelSpec, n: int) -> None:
 
 
 def test_bytes_of_each_format() -> None:
-    """Per weight at 2:4: half a value and one bit (two a value of a group of four), or half a byte to look up."""
+    """Per weight at 2:4: half a value and one bit (two for each value of a group), or half a byte to look up."""
     for spec in RUNNABLE:
         problem = linear(spec, 1, 1024, 64, pattern="2:4")
         _, weight, _ = layer(problem)

@@ -128,6 +128,7 @@ def test_ceilings_are_plausible() -> None:
     assert fma is not None
     assert 1e8 < fma < 2e12
     for unit, isa in (
+        ("fma_f16", "avx512fp16"),
         ("dot_bf16", "avx512bf16"),
         ("dot_int8", "avx512vnni"),
         ("tile_bf16", "amx"),

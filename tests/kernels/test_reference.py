@@ -71,3 +71,4 @@ def test_error_limits() -> None:
     assert error_limit(short) == 1e-5
     assert error_limit(long) == pytest.approx(2e-5)
     assert error_limit(Problem(op="linear", n=1, c_in=4096, c_out=1, dtype="bfloat16")) == 2e-2
+    assert error_limit(Problem(op="linear", n=1, c_in=4096, c_out=1, dtype="float16")) == 2.0**-8

@@ -27,7 +27,7 @@ def test_dense_problems_get_dense_kernels(dtype: Dtype) -> None:
         sized = replace(problem, dtype=dtype)
         candidates = eligible(sized, MACHINE, REGISTRY)
         assert candidates
-        assert all(kernel.patterns == ("dense",) and kernel.dtype == dtype for kernel in candidates)
+        assert all("dense" in kernel.patterns and kernel.dtype == dtype for kernel in candidates)
         assert _chosen(sized).patterns == ("dense",)
 
 
@@ -65,6 +65,18 @@ def test_an_instruction_set_that_is_missing_rules_out_its_kernels() -> None:
     names = [kernel.name for kernel in eligible(CONV.with_sparsity("unstructured", 0.9), old, REGISTRY)]
     assert any(name.endswith("__baseline") for name in names)
     assert not any(name.endswith(("__avx2", "__avx512")) for name in names)
+
+
+def test_kernels_of_blocked_layouts_are_no_candidates_but_run_by_name() -> None:
+    problem = CONV.with_sparsity("unstructured", 0.9)
+    names = {kernel.name for kernel in eligible(problem, MACHINE, REGISTRY)}
+    assert {"conv2d_unstructured_f32_n16__avx512", "conv2d_unstructured_f32_n16_nhwc__avx512"} <= names
+    blocked = kernel_named("conv2d_unstructured_f32_n16_n16chw__avx512")
+    assert blocked.name not in names
+    assert why_ineligible(blocked, problem, MACHINE) is None
+    choice = select(problem, MACHINE, (blocked,))
+    assert isinstance(choice, NoKernel)
+    assert "n16chw" in choice.message
 
 
 def test_no_kernel_says_why() -> None:

@@ -28,6 +28,7 @@ from sparseplan.kernels.problem import DTYPE_BYTES, Dtype, Problem
 from sparseplan.kernels.reference import error_limit, reference, relative_error
 from sparseplan.kernels.reference_int8 import reference_int8
 from sparseplan.kernels.registry import REGISTRY
+from sparseplan.kernels.reorder import to_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
 from sparseplan.kernels.tile_sparse import KERNELS, tile_density, tile_layout, tile_work, tiles_cost
 from sparseplan.kernels.weights import make_weight
@@ -95,8 +96,8 @@ def layer(problem: Problem, seed: int = 0) -> LayerInputs:
 def random_residual(problem: Problem, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if problem.dtype == "int8":
-        return torch.randint(0, 256, problem.output_shape, generator=generator).byte()
-    return torch.randn(problem.output_shape, generator=generator).bfloat16()
+        return to_layout(torch.randint(0, 256, problem.output_shape, generator=generator).byte(), "nhwc")
+    return to_layout(torch.randn(problem.output_shape, generator=generator).bfloat16(), "nhwc")
 
 
 def expected_of(inputs: LayerInputs, residual: Tensor | None) -> Tensor:

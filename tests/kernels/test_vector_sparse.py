@@ -22,6 +22,7 @@ from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.reference import error_limit, reference, relative_error
 from sparseplan.kernels.reference_int8 import reference_int8
+from sparseplan.kernels.reorder import to_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
 from sparseplan.kernels.vector_sparse import KERNELS, VECTOR_SETS
 
@@ -75,8 +76,8 @@ def inputs_for(spec: KernelSpec, problem: Problem, *, seed: int = 0, weight: Ten
 def random_residual(problem: Problem, *, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if problem.dtype == "int8":
-        return torch.randint(0, 256, problem.output_shape, generator=generator).to(torch.uint8)
-    return torch.randn(problem.output_shape, generator=generator).to(TORCH_DTYPES[problem.dtype])
+        return to_layout(torch.randint(0, 256, problem.output_shape, generator=generator).to(torch.uint8), "nhwc")
+    return to_layout(torch.randn(problem.output_shape, generator=generator).to(TORCH_DTYPES[problem.dtype]), "nhwc")
 
 
 def expected_with(inputs: LayerInputs, residual: Tensor | None) -> Tensor:
@@ -208,8 +209,7 @@ def test_nan_stays_where_it_belongs(spec: KernelSpec) -> None:
 def test_takes_any_memory_order(spec: KernelSpec) -> None:
     inputs = inputs_for(spec, PADDED)
     packed, residual = inputs.pack(spec), random_residual(inputs.problem)
-    ordered = residual.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(spec.run(packed, inputs.x, residual), spec.run(packed, inputs.x_for(spec), ordered))
+    assert torch.equal(spec.run(packed, inputs.x, residual), spec.run(packed, inputs.x_for(spec), residual))
 
 
 @every_kernel

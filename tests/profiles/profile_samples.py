@@ -70,15 +70,23 @@ class FakeProbes:
     """Answers of a machine of round numbers; `broken` replaces some of them."""
 
     def __init__(
-        self, *, bf16: bool = True, broken: dict[int, float] | None = None, region_latency_s: float = 1e-6
+        self,
+        *,
+        bf16: bool = True,
+        fp16: bool = True,
+        broken: dict[int, float] | None = None,
+        region_latency_s: float = 1e-6,
     ) -> None:
         self.bf16 = bf16
+        self.fp16 = fp16
         self.region_latency_s = region_latency_s
         self.broken = broken or {}
 
     def peak_flop_per_s(self, unit: Unit, seconds: float, threads: int) -> float | None:
         if unit == "dot_bf16":
             return 2e11 * threads if self.bf16 else None
+        if unit == "fma_f16":
+            return 2e11 * threads if self.fp16 else None
         return 1e11 * threads
 
     def bandwidth_byte_per_s(self, bytes_per_thread: int, seconds: float, threads: int) -> float:

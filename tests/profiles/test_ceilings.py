@@ -19,6 +19,7 @@ def test_names_units_and_threads() -> None:
     assert rates["bandwidth_byte_per_s:dram", 1] == 2e10
     assert {c.name for c in found if c.threads == 2} == {
         "flop_per_s:fma_f32",
+        "flop_per_s:fma_f16",
         "flop_per_s:dot_bf16",
         "flop_per_s:dot_int8",
         "flop_per_s:tile_bf16",
@@ -35,8 +36,9 @@ def test_names_units_and_threads() -> None:
 
 
 def test_a_missing_unit_has_no_ceiling() -> None:
-    names = {c.name for c in measure_ceilings(FINGERPRINT, FakeProbes(bf16=False), threads=1)}
-    assert "flop_per_s:dot_bf16" not in names
+    names = {c.name for c in measure_ceilings(FINGERPRINT, FakeProbes(bf16=False, fp16=False), threads=1)}
+    assert names.isdisjoint({"flop_per_s:dot_bf16", "flop_per_s:fma_f16"})
+    assert "flop_per_s:fma_f32" in names
 
 
 def test_absurd_values_are_refused() -> None:

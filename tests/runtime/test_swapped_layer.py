@@ -1,6 +1,7 @@
 """The operator behind swapped layers: eager, compiled, and refused shapes."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.problem import Problem
+from sparseplan.kernels.registry import kernel_named
 from sparseplan.kernels.spec import Cost, KernelSpec, Layout
 from sparseplan.runtime.fixed_batch import FixedBatch
 from sparseplan.runtime.swapped_layer import SwappedLayer
@@ -57,6 +59,17 @@ def test_eager_convolution(layout: Layout, memory_format: torch.memory_format) -
     layer = _layer(CONV, layout, relu=True)
     x = torch.randn(CONV.input_shape).contiguous(memory_format=memory_format)
     torch.testing.assert_close(layer(x), _expected(layer, x))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_kernel_of_a_blocked_layout(memory_format: torch.memory_format) -> None:
+    problem = replace(CONV, n=6).with_sparsity("unstructured", 0.5)
+    weight, bias = torch.randn(problem.weight_shape), torch.randn(problem.c_out)
+    kernel = kernel_named("conv2d_unstructured_f32_n4_n4chw__baseline")
+    layer = SwappedLayer(problem, kernel, weight=weight, bias=bias, relu=True)
+    x = torch.randn(problem.input_shape).contiguous(memory_format=memory_format)
+    expected = nn.functional.conv2d(x, weight, bias, padding=1).relu()
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_linear_takes_leading_dimensions() -> None:

@@ -58,6 +58,7 @@ struct Probe {
 
 #ifdef SPARSEPLAN_X86
 constexpr Probe kProbes[] = {
+    {"fma_f16", "avx512fp16", avx512fp16_fma_work},
     {"dot_bf16", "avx512bf16", avx512bf16_dot_work},
     {"dot_int8", "avx512vnni", avx512vnni_dot_work},
     {"tile_bf16", "amx", amx_bf16_work},
@@ -65,7 +66,9 @@ constexpr Probe kProbes[] = {
 };
 #else
 constexpr Probe kProbes[] = {
-    {"dot_bf16", "", nullptr}, {"dot_int8", "", nullptr}, {"tile_bf16", "", nullptr}, {"tile_int8", "", nullptr}};
+    {"fma_f16", "", nullptr},   {"dot_bf16", "", nullptr},  {"dot_int8", "", nullptr},
+    {"tile_bf16", "", nullptr}, {"tile_int8", "", nullptr},
+};
 #endif
 
 }  // namespace

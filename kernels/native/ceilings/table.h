@@ -17,6 +17,7 @@ extern const CeilingsTable kCeilingsAvx2;
 extern const CeilingsTable kCeilingsAvx512;
 
 double avx512bf16_dot_work(int64_t rounds);
+double avx512fp16_fma_work(int64_t rounds);
 double avx512vnni_dot_work(int64_t rounds);
 double amx_bf16_work(int64_t rounds);
 double amx_int8_work(int64_t rounds);

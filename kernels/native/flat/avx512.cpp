@@ -3,10 +3,11 @@
 #include "scratch.h"
 #include "simd/avx512.h"
 
+#include "flat/inner.inc.h"
 #include "flat/run.inc.h"
 
 namespace sparseplan {
 
-const FlatTable kFlatAvx512{"avx512", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, run_flat};
+const FlatTable kFlatAvx512{"avx512", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, sizeof(Scalar), run_flat};
 
 }  // namespace sparseplan

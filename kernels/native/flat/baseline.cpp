@@ -3,10 +3,11 @@
 #include "scratch.h"
 #include "simd/baseline.h"
 
+#include "flat/inner.inc.h"
 #include "flat/run.inc.h"
 
 namespace sparseplan {
 
-const FlatTable kFlatBaseline{"baseline", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, run_flat};
+const FlatTable kFlatBaseline{"baseline", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, sizeof(Scalar), run_flat};
 
 }  // namespace sparseplan

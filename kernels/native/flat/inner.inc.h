@@ -2,47 +2,9 @@
 //
 // Park et al., Faster CNNs with direct sparse convolutions and guided pruning, ICLR 2017, section 2.1.
 
+#include "flat/axpy.inc.h"
+
 namespace {
-
-// The non-zeros of consecutive output channels in one block of input channels.
-struct Rows {
-    const sparseplan::Entry* entries;
-    const int64_t* starts;  // [channels + 1], into entries
-    int64_t channels;
-    const float* bias;      // [channels], or null: the sums of earlier blocks go on
-    bool rectifies;
-};
-
-// The input under a tile for offset 0.
-struct Window {
-    const float* in;
-    int64_t row_floats;  // from one row of the tile to the next
-    int last;            // floats of the last vector that may be read (guarded tiles)
-};
-
-// Left alone, GCC gives every vector of the later rows of a tile an address computation of its own.
-inline void keep_pointer(const float*& pointer) { __asm__("" : "+r"(pointer)); }
-
-// Adds one non-zero to the sums of a tile.
-template <int R, int W, bool Guarded>
-inline void axpy(const sparseplan::Entry* entry, const Window& window, int64_t row_floats, Vec (&acc)[R * W]) {
-    // One load, from where the value goes on as an integer: loads are what binds.
-    uint64_t both;
-    std::memcpy(&both, entry, sizeof both);
-    const Vec value = broadcast_bits(static_cast<uint32_t>(both));
-    const float* row = window.in + (both >> 32);
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r, row += row_floats) {
-        keep_pointer(row);
-#pragma GCC unroll 32
-        for (int w = 0; w < W; ++w) {
-            const float* from = row + w * kLanes;
-            const bool is_last = Guarded && w == W - 1;
-            Vec& sum = acc[r * W + w];
-            sum = multiply_add(value, is_last ? load_first(from, window.last) : load(from), sum);
-        }
-    }
-}
 
 // A sum waits about 4 cycles for the last addition to it, and a core makes up to two a cycle: small tiles deal their
 // non-zeros out to several sums.
@@ -95,32 +57,6 @@ void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums
     }
 }
 
-using AxpyTile = void (*)(const Rows&, const Window&, float*, int64_t);
-
-constexpr int kMaxTileRows = 4;
-
-struct AxpyTiles {
-    AxpyTile plain[kMaxTileRows + 1][kMaxTile + 1];
-    AxpyTile guarded[kMaxTile + 1];  // of one row
-};
-
-template <int R, int W>
-constexpr void list_tiles(AxpyTiles& tiles) {
-    tiles.plain[R][W] = axpy_tile<R, W, false>;
-    if constexpr (R == 1 && kGuardedLoads) tiles.guarded[W] = axpy_tile<1, W, true>;
-    if constexpr (W > 1) {
-        list_tiles<R, W - 1>(tiles);
-    } else if constexpr (R > 1) {
-        list_tiles<R - 1, kMaxTile / (R - 1)>(tiles);
-    }
-}
-
-constexpr AxpyTiles make_tiles() {
-    AxpyTiles tiles{};
-    list_tiles<kMaxTileRows, kMaxTile / kMaxTileRows>(tiles);
-    return tiles;
-}
-
-constexpr AxpyTiles kTiles = make_tiles();
-
 }  // namespace
+
+#include "flat/tiles.inc.h"

@@ -1,21 +1,10 @@
-// Input: NCHW -> padded phases; the split of strided input into phases makes every stride a unit stride.
+// Input: NCHW or blocked -> padded phases; the split of strided input into phases makes every stride a unit stride.
 
 namespace {
 
-struct Span {
-    int64_t begin, end;  // positions of a phase that hold input; the rest of the pitch is padding
-};
-
-inline Span valid_columns(const sparseplan::FlatPlan& plan, int64_t phase) {
-    const int64_t lead = plan.pad_w - phase, last = plan.w_in - 1 + plan.pad_w - phase;
-    const int64_t begin = smaller(lead > 0 ? (lead + plan.stride_w - 1) / plan.stride_w : 0, plan.pitch);
-    const int64_t end = last < 0 ? 0 : last / plan.stride_w + 1;
-    return {begin, larger(begin, smaller(end, plan.pitch))};
-}
-
 // One input row of `Lanes` images at a time, its pixels dealt out to the phases in turn. `to` is the row in the first
 // phase, already advanced to the lanes.
-void deal_row(const sparseplan::FlatPlan& plan, const float* from, int images, float* to) {
+void deal_row(const sparseplan::FlatPlan& plan, const Scalar* from, int images, Scalar* to) {
     const int64_t image_stride = plan.c_in * plan.h_in * plan.w_in;
     int64_t position = plan.pad_w / plan.stride_w, phase = plan.pad_w % plan.stride_w;
     for (int64_t column = 0; column < plan.w_in; column += kLanes) {
@@ -37,19 +26,22 @@ void deal_row(const sparseplan::FlatPlan& plan, const float* from, int images, f
 }
 
 // One input row of a block of images into all column phases; `to` is the row in the first of them.
-void copy_phases(const sparseplan::FlatPlan& plan, const float* from, int64_t images, float* to) {
-    const int64_t image_stride = plan.c_in * plan.h_in * plan.w_in;
+void copy_phases(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, Scalar* to) {
+    const int64_t image_stride = plan.c_in * plan.h_in * plan.w_in, pixel = pixel_floats(plan);
+    const bool interleaves = pixel < plan.images;
     for (int64_t b = 0; b < plan.phases_w_count; ++b) {
         const Span valid = valid_columns(plan, plan.phases_w[b]);
         const int64_t x = valid.begin * plan.stride_w + plan.phases_w[b] - plan.pad_w, count = valid.end - valid.begin;
-        float* row = to + b * plan.phase_floats;
+        Scalar* row = to + b * plan.phase_floats;
         zero_row(row, valid.begin * plan.images);
         zero_row(row + valid.end * plan.images, (plan.pitch - valid.end) * plan.images);
-        float* inside = row + valid.begin * plan.images;
-        if (plan.images == 1 && plan.stride_w == 1) {
-            copy_row(from + x, inside, count);
-        } else if (plan.images == 1) {
+        Scalar* inside = row + valid.begin * plan.images;
+        if (!interleaves && plan.stride_w == 1) {
+            copy_row(from + x * pixel, inside, count * pixel);
+        } else if (!interleaves && pixel == 1) {
             for (int64_t i = 0; i < count; ++i) inside[i] = from[x + i * plan.stride_w];
+        } else if (!interleaves) {
+            for (int64_t i = 0; i < count; ++i) store(inside + i * pixel, load(from + (x + i * plan.stride_w) * pixel));
         } else if (plan.stride_w == 1) {
             for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
                 interleave(from + lane * image_stride + x, image_stride, present_lanes(images, lane), count,
@@ -57,20 +49,20 @@ void copy_phases(const sparseplan::FlatPlan& plan, const float* from, int64_t im
             }
         }
     }
-    if (plan.images == 1 || plan.stride_w == 1) return;
+    if (!interleaves || plan.stride_w == 1) return;
     for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
         deal_row(plan, from + lane * image_stride, present_lanes(images, lane), to + lane);
     }
 }
 
-void copy_channel(const sparseplan::FlatPlan& plan, const float* from, int64_t images, float* to) {
-    float* const end = to + plan.channel_floats;
+void copy_channel(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, Scalar* to) {
+    Scalar* const end = to + plan.channel_floats;
     for (int64_t a = 0; a < plan.phases_h_count; ++a) {
-        float* row = to;
+        Scalar* row = to;
         for (int64_t y = 0; y < plan.rows; ++y, row += plan.pitch * plan.images) {
             const int64_t y_in = y * plan.stride_h + plan.phases_h[a] - plan.pad_h;
             if (y_in >= 0 && y_in < plan.h_in) {
-                copy_phases(plan, from + y_in * plan.w_in, images, row);
+                copy_phases(plan, from + y_in * plan.w_in * pixel_floats(plan), images, row);
                 continue;
             }
             for (int64_t b = 0; b < plan.phases_w_count; ++b) {
@@ -85,9 +77,14 @@ void copy_channel(const sparseplan::FlatPlan& plan, const float* from, int64_t i
 }
 
 // Channels [begin, end) of a block of images; `x` is the block's first image.
-void copy_channels(const sparseplan::FlatPlan& plan, const float* x, int64_t images, int64_t begin, int64_t end,
-                   float* to) {
-    if (plan.images > 1 && plan.h_in * plan.w_in * plan.rows * plan.pitch == 1) {
+void copy_channels(const sparseplan::FlatPlan& plan, const Scalar* x, int64_t images, int64_t begin, int64_t end,
+                   Scalar* to) {
+    const bool blocked = plan.layout == sparseplan::FlatLayout::blocked;
+    if (plan.layout == sparseplan::FlatLayout::nhwc) {
+        copy_nhwc(plan, x, images, begin, end, to);
+        return;
+    }
+    if (plan.images > 1 && !blocked && plan.h_in * plan.w_in * plan.rows * plan.pitch == 1) {
         // One pixel an image: the channels are what lies side by side.
         for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
             interleave(x + lane * plan.c_in + begin, plan.c_in, present_lanes(images, lane), end - begin,
@@ -96,7 +93,7 @@ void copy_channels(const sparseplan::FlatPlan& plan, const float* x, int64_t ima
         return;
     }
     for (int64_t c = begin; c < end; ++c) {
-        copy_channel(plan, x + c * plan.h_in * plan.w_in, images, to + c * plan.channel_floats);
+        copy_channel(plan, x + c * plan.h_in * plan.w_in * pixel_floats(plan), images, to + c * plan.channel_floats);
     }
 }
 

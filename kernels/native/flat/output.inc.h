@@ -1,55 +1,120 @@
-// Output: sums of a tile -> NCHW.
+// Output: sums of a tile -> NCHW, channels_last or blocked.
 
 namespace {
 
-struct Tile {
-    int64_t begin;    // first float
-    int64_t vectors;
+// Part of a plane of output that a tile covers; columns are vectors.
+struct Area {
+    Span rows, columns;
+
+    int64_t row_count() const { return rows.end - rows.begin; }
+    int64_t column_count() const { return columns.end - columns.begin; }
 };
 
-// One image: rows of the output without the columns between w_out and the pitch.
-void write_flat(const sparseplan::FlatPlan& plan, Tile tile, const float* sums, float* y) {
-    const int64_t total = (plan.h_out - 1) * plan.pitch + plan.w_out;
-    const int64_t end = smaller(tile.begin + tile.vectors * kLanes, total);
-    int64_t row = tile.begin / plan.pitch, column = tile.begin % plan.pitch;
-    for (int64_t position = tile.begin; position < end; ++row, column = 0) {
-        const int64_t row_end = (row + 1) * plan.pitch;
+// Vectors of positions: calls f(sum, row, column, count) for each run of a tile's sums that belongs to one row of the
+// output; the columns between w_out and the pitch are left out.
+template <typename F>
+inline void for_each_run(const sparseplan::FlatPlan& plan, Span columns, F f) {
+    const int64_t begin = columns.begin * kLanes;
+    const int64_t end = smaller(columns.end * kLanes, (plan.h_out - 1) * plan.pitch + plan.w_out);
+    int64_t row = begin / plan.pitch, column = begin % plan.pitch;
+    for (int64_t position = begin; position < end; ++row, column = 0) {
         const int64_t count = smaller(row * plan.pitch + plan.w_out, end) - position;
-        if (count > 0) copy_row(sums + (position - tile.begin), y + row * plan.w_out + column, count);
-        position = row_end;
+        if (count > 0) f(position - begin, row, column, count);
+        position = (row + 1) * plan.pitch;
     }
 }
 
-// Interleaved images, one vector a pixel.
-void write_interleaved(const sparseplan::FlatPlan& plan, Span rows, Span columns, const float* sums, float* y,
+// One vector a pixel: calls f(sum, pixel, pixels) for each run of a tile's sums whose pixels follow each other in y.
+template <typename F>
+inline void for_each_pixel_run(const sparseplan::FlatPlan& plan, const Area& area, F f) {
+    const bool whole = area.column_count() == plan.area_columns;
+    const int64_t runs = whole ? 1 : area.row_count();
+    const int64_t pixels = area.column_count() * (whole ? area.row_count() : 1);
+    for (int64_t run = 0; run < runs; ++run) {
+        f(run * pixels * kLanes, (area.rows.begin + run) * plan.area_columns + area.columns.begin, pixels);
+    }
+}
+
+// One channel of one image.
+void write_flat(const sparseplan::FlatPlan& plan, Span columns, const float* sums, const Target& plane) {
+    for_each_run(plan, columns, [&](int64_t sum, int64_t row, int64_t column, int64_t count) {
+        put_row(sums + sum, plane.at(row * plan.w_out + column), count);
+    });
+}
+
+// One channel of a block of images, which stays interleaved.
+void write_blocked(const sparseplan::FlatPlan& plan, const Area& area, const float* sums, const Target& plane) {
+    for_each_pixel_run(plan, area, [&](int64_t sum, int64_t pixel, int64_t pixels) {
+        put_row(sums + sum, plane.at(pixel * kLanes), pixels * kLanes);
+    });
+}
+
+// One channel of interleaved images.
+void write_interleaved(const sparseplan::FlatPlan& plan, const Area& area, const float* sums, const Target& plane,
                        int images) {
     const int64_t image_stride = plan.c_out * plan.h_out * plan.w_out;
-    const bool whole = columns.begin == 0 && columns.end == plan.w_out;  // then rows follow each other in y
-    const int64_t runs = whole ? 1 : rows.end - rows.begin;
-    const int64_t pixels = (columns.end - columns.begin) * (whole ? rows.end - rows.begin : 1);
-    for (int64_t run = 0; run < runs; ++run, sums += pixels * kLanes) {
-        float* to = y + (rows.begin + run) * plan.w_out + columns.begin;
+    for_each_pixel_run(plan, area, [&](int64_t sum, int64_t pixel, int64_t pixels) {
         for (int64_t i = 0; i < pixels; i += kLanes) {
             const int some = static_cast<int>(smaller(pixels - i, kLanes));
             const float* from[kLanes];
-            for (int j = 0; j < some; ++j) from[j] = sums + (i + j) * kLanes;
-            deinterleave(from, some, to + i, image_stride, images);
+            for (int j = 0; j < some; ++j) from[j] = sums + sum + (i + j) * kLanes;
+            deinterleave(from, some, plane.at(pixel + i), image_stride, images);
+        }
+    });
+}
+
+// Sums of consecutive channels, `stride` apart, of up to kLanes pixels or images -> to[lane * to_stride + channel].
+inline void write_channels(const float* sums, int64_t stride, int64_t channels, const Target& to, int64_t to_stride,
+                           int lanes) {
+    for (int64_t k = 0; k < channels; k += kLanes) {
+        const int some = static_cast<int>(smaller(channels - k, kLanes));
+        const float* from[kLanes];
+        for (int i = 0; i < some; ++i) from[i] = sums + (k + i) * stride;
+        deinterleave(from, some, to.at(k), to_stride, lanes);
+    }
+}
+
+// Consecutive output channels are consecutive in memory: channels_last, or one pixel an image.
+void write_nhwc(const sparseplan::FlatPlan& plan, const Area& area, const float* sums, int64_t channels,
+                const Target& to, int64_t images) {
+    const int64_t stride = plan.tile * kLanes, image_stride = plan.c_out * plan.h_out * plan.w_out;
+    if (plan.images == 1) {
+        for_each_run(plan, area.columns, [&](int64_t sum, int64_t row, int64_t column, int64_t count) {
+            const Target pixels = to.at((row * plan.w_out + column) * plan.c_out);
+            for (int64_t i = 0; i < count; i += kLanes) {
+                const int lanes = static_cast<int>(smaller(count - i, kLanes));
+                write_channels(sums + sum + i, stride, channels, pixels.at(i * plan.c_out), plan.c_out, lanes);
+            }
+        });
+        return;
+    }
+    const int64_t groups = plan.images / kLanes;  // more than one only where an image is one pixel
+    for (int64_t row = area.rows.begin; row < area.rows.end; ++row) {
+        for (int64_t column = area.columns.begin; column < area.columns.end; ++column, sums += kLanes) {
+            const int64_t vector = row * plan.area_columns + column, image = vector % groups * kLanes;
+            const Target pixel = to.at(image * image_stride + vector / groups * plan.c_out);
+            write_channels(sums, stride, channels, pixel, image_stride, present_lanes(images, image));
         }
     }
 }
 
-// One pixel an image: consecutive output channels are consecutive in memory.
-void write_pixels(const sparseplan::FlatPlan& plan, Tile tile, const float* sums, int64_t channels, float* y,
-                  int64_t images) {
-    const int64_t sums_stride = plan.tile * kLanes;
-    for (int64_t t = 0; t < tile.vectors; ++t) {
-        const int64_t image = tile.begin + t * kLanes;
-        const int present = present_lanes(images, image);
-        for (int64_t k = 0; k < channels; k += kLanes) {
-            const int some = static_cast<int>(smaller(channels - k, kLanes));
-            const float* from[kLanes];
-            for (int i = 0; i < some; ++i) from[i] = sums + (k + i) * sums_stride + t * kLanes;
-            deinterleave(from, some, y + image * plan.c_out + k, plan.c_out, present);
+// Sums of `channels` output channels from k on.
+void write_tile(const sparseplan::FlatPlan& plan, const Area& area, const float* sums, int64_t k, int64_t channels,
+                const Target& to, int64_t images) {
+    const int64_t pixels = plan.h_out * plan.w_out, stride = plan.tile * kLanes, pixel = pixel_floats(plan);
+    const bool interleaves = pixel < plan.images;
+    if (plan.layout == sparseplan::FlatLayout::nhwc || (interleaves && pixels == 1)) {
+        write_nhwc(plan, area, sums, channels, to.at(k), images);
+        return;
+    }
+    for (int64_t i = 0; i < channels; ++i, sums += stride) {
+        const Target plane = to.at((k + i) * pixels * pixel);
+        if (interleaves) {
+            write_interleaved(plan, area, sums, plane, static_cast<int>(images));
+        } else if (plan.images > 1) {
+            write_blocked(plan, area, sums, plane);
+        } else {
+            write_flat(plan, area.columns, sums, plane);
         }
     }
 }

@@ -30,9 +30,23 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
                 shape.tile <= isa.max_tile, "tile exceeds the registers");
     require(shape.k_block >= 1 && shape.images >= 1, "sizes must be positive");
     require(shape.images == 1 || shape.images % isa.lanes == 0, "images must fill vectors");
-    require((shape.images == isa.lanes && by_pixel) || by_position, "area does not cover the output");
-    require(reach + positions <= shape.c_in * shape.channel_floats, "offsets leave the padded input");
-    require(shape.copies_input || (isa.guarded_loads && by_position), "input must be copied");
+    const bool vector_a_pixel = shape.images == isa.lanes && (by_pixel || (by_position && shape.pitch == shape.w_out));
+    const bool runs = by_position && (shape.images == 1 || shape.h_out * shape.w_out == 1);
+    require(vector_a_pixel || runs, "area does not cover the output");
+    const int64_t covered = shape.copies_tiles ? shape.tile * isa.lanes : positions;
+    require(reach + covered <= shape.c_in * shape.channel_floats, "offsets leave the padded input");
+    const bool nhwc = shape.layout == FlatLayout::nhwc, blocked = shape.layout == FlatLayout::blocked;
+    const int64_t plane = shape.h_in * shape.w_in * shape.images;
+    require(shape.copies_input || (isa.guarded_loads && by_position) || blocked,
+            "this instruction set must copy its input");
+    require(shape.copies_input || (shape.channel_floats == plane && (blocked || shape.images == 1) && !nhwc),
+            "this input must be copied");
+    require(!shape.copies_tiles || (shape.copies_input && by_position && shape.pitch == shape.w_in &&
+                                    shape.w_out == shape.w_in && shape.h_out == shape.h_in &&
+                                    shape.channel_floats >= covered &&
+                                    (shape.images == 1 || (nhwc && shape.images == isa.lanes))),
+            "only pointwise input is copied by tiles");
+    require(!blocked || (shape.images == isa.lanes && shape.n % isa.lanes == 0), "blocks must be whole vectors");
     require(blocks == shape.c_blocks, "c_blocks does not match block_taps");
     if (bias != nullptr) std::copy(bias, bias + c_out, bias_.begin());
 

@@ -5,9 +5,12 @@
 
 namespace sparseplan {
 
+// Memory order of x and y: torch's contiguous and channels_last, or [n / lanes][channels][rows][columns][lanes].
+enum class FlatLayout { nchw, nhwc, blocked };
+
 struct Entry {
-    float value;
-    uint32_t offset;  // floats from an output position to the input element it multiplies
+    float value;      // in half precision, its bits twice
+    uint32_t offset;  // activations from an output position to the input element it multiplies
 };
 
 // Names as in kernels/flat_sparse.py, where they are derived and explained.
@@ -20,6 +23,8 @@ struct FlatPlan {
     int64_t images, rows, pitch, phase_floats, channel_floats;
     int64_t area_rows, area_columns, tile_rows, tile_columns, tile, k_block, c_blocks;
     bool copies_input;
+    bool copies_tiles;  // of these, a tile at a time: channel_floats then is that of a tile
+    FlatLayout layout;  // blocked: n counts the images of the last block in full
     bool relu;
 
     const float* bias;       // [c_out]

@@ -1,17 +1,23 @@
-// Flat sparse convolution. Shared text of all instruction sets, included after one of simd/*.h; everything is in an
-// anonymous namespace, so the linker cannot mix the sets.
+// Flat sparse convolution. Shared text of all instruction sets, included after one of simd/*.h and the inner kernel for
+// its scalars; everything is in an anonymous namespace, so the linker cannot mix the sets.
 
-#include "flat/inner.inc.h"
 #include "flat/move.inc.h"
+#include "flat/input_nhwc.inc.h"
 #include "flat/input.inc.h"
+#include "flat/input_tile.inc.h"
 #include "flat/output.inc.h"
 
 namespace {
 
+struct Call {
+    const Scalar* x;
+    Target to;
+};
+
 // A block of images: where the first lies in x and y, and whether x ends less than a vector after it.
 struct Block {
-    const float* x;
-    float* y;
+    const Scalar* x;
+    Target to;
     int64_t images;
     bool is_last;
 };
@@ -21,14 +27,6 @@ struct Grid {
     int64_t parts_rows, parts_columns;
 
     int64_t tiles() const { return parts_rows * parts_columns; }
-};
-
-// Part of the area that a tile covers; columns are vectors.
-struct Area {
-    Span rows, columns;
-
-    int64_t row_count() const { return rows.end - rows.begin; }
-    int64_t column_count() const { return columns.end - columns.begin; }
 };
 
 struct Sizes {
@@ -44,9 +42,11 @@ inline Span part_at(int64_t size, int64_t parts, int64_t index) {
 
 inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
     const Grid grid{parts_of(plan.area_rows, plan.tile_rows), parts_of(plan.area_columns, plan.tile_columns)};
-    // The last vector of the last channel may reach beyond the padded input.
-    const int64_t input_floats = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
-    return {grid, parts_of(plan.n, plan.images), grid.tiles(), input_floats, plan.k_block * plan.tile * kLanes};
+    // The last vector of the last channel may reach beyond the padded input, that of a run of pixels beyond the sums.
+    const int64_t copied = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
+    constexpr int64_t kInFloat = sizeof(float) / sizeof(Scalar);
+    return {grid, parts_of(plan.n, plan.images), grid.tiles(), parts_of(copied, kInFloat),
+            plan.k_block * plan.tile * kLanes + kLanes};
 }
 
 inline Area area_at(const sparseplan::FlatPlan& plan, const Grid& grid, int64_t tile) {
@@ -54,105 +54,109 @@ inline Area area_at(const sparseplan::FlatPlan& plan, const Grid& grid, int64_t 
             part_at(plan.area_columns, grid.parts_columns, tile % grid.parts_columns)};
 }
 
-inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y, int64_t index) {
+inline Scalar* input_scratch(const Sizes& sizes) {
+    return reinterpret_cast<Scalar*>(sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats));
+}
+
+inline Block block_at(const sparseplan::FlatPlan& plan, const Call& call, int64_t index) {
     const int64_t first = index * plan.images, image_floats = plan.c_in * plan.h_in * plan.w_in;
-    return {x + first * image_floats, y + first * plan.c_out * plan.h_out * plan.w_out,
+    return {call.x + first * image_floats, call.to.at(first * plan.c_out * plan.h_out * plan.w_out),
             smaller(plan.images, plan.n - first), (plan.n - first - plan.images) * image_floats < kLanes};
 }
 
-void write_tile(const sparseplan::FlatPlan& plan, const Block& block, const Area& area, int64_t k, int64_t channels,
-                const float* sums) {
-    const int64_t pixels = plan.h_out * plan.w_out, sums_stride = plan.tile * kLanes;
-    const Tile tile{area.columns.begin * kLanes, area.column_count()};
-    if (plan.images > 1 && pixels == 1) {
-        write_pixels(plan, tile, sums, channels, block.y + k, block.images);
-        return;
-    }
-    for (int64_t i = 0; i < channels; ++i) {
-        float* plane = block.y + (k + i) * pixels;
-        if (plan.images == 1) {
-            write_flat(plan, tile, sums + i * sums_stride, plane);
-        } else {
-            write_interleaved(plan, area.rows, area.columns, sums + i * sums_stride, plane,
-                              static_cast<int>(block.images));
-        }
-    }
+inline bool copies_whole(const sparseplan::FlatPlan& plan) { return plan.copies_input && !plan.copies_tiles; }
+
+// The input under a tile for offset 0; copied to `copy` where that goes by tiles.
+inline const Scalar* tile_input(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in,
+                                const Area& area, Scalar* copy) {
+    if (!plan.copies_tiles) return in + area.rows.begin * plan.pitch * plan.images + area.columns.begin * kLanes;
+    const int64_t begin = area.columns.begin * kLanes / plan.images, end = area.columns.end * kLanes / plan.images;
+    copy_tile(plan, block.x, block.images, begin, smaller(end, plan.h_in * plan.w_in) - begin, copy);
+    return copy;
 }
 
-// Output channels [k_begin, k_end) of one tile; `in` is the block's input as the offsets expect it.
-void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const float* in, const Area& area,
+// Output channels [k_begin, k_end) of one tile; `in` is its input.
+void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, const Area& area,
                   int64_t k_begin, int64_t k_end, float* sums) {
     const int64_t row_floats = plan.pitch * plan.images;
-    const int64_t begin = area.rows.begin * row_floats + area.columns.begin * kLanes;
     const int64_t total = (plan.h_out - 1) * row_floats + plan.w_out * plan.images;
-    const int64_t last = total - begin - (area.column_count() - 1) * kLanes;
+    const int64_t last = total - area.rows.begin * row_floats - (area.columns.end - 1) * kLanes;
     const bool guarded = !plan.copies_input && block.is_last && last < kLanes;
     const AxpyTile axpy = guarded ? kTiles.guarded[area.column_count()]
                                   : kTiles.plain[area.row_count()][area.column_count()];
-    const Window window{in + begin, row_floats, static_cast<int>(last)};
+    const Window window{in, row_floats, static_cast<int>(last)};
+    // A residual comes before the rectifier: both then wait until the sums are written.
+    const bool rectifies = plan.relu && block.to.residual == nullptr;
     for (int64_t k = k_begin; k < k_end; k += plan.k_block) {
         const int64_t channels = smaller(plan.k_block, k_end - k);
         for (int64_t c = 0; c < plan.c_blocks; ++c) {
             axpy({plan.entries, plan.starts + c * plan.c_out + k, channels, c == 0 ? plan.bias + k : nullptr,
-                  plan.relu && c == plan.c_blocks - 1},
+                  rectifies && c == plan.c_blocks - 1},
                  window, sums, plan.tile * kLanes);
         }
-        write_tile(plan, block, area, k, channels, sums);
+        write_tile(plan, area, sums, k, channels, block.to, block.images);
     }
 }
 
 // Enough blocks of images for all threads: each thread copies and computes its own, in its own cache.
-void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float* x, float* y, int threads) {
+void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
     run_team(threads, [&] {
         share_dynamic(sizes.blocks, 1, [&](int64_t index) {
-            const Block block = block_at(plan, x, y, index);
+            const Block block = block_at(plan, call, index);
             float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
-            const float* in = block.x;
-            if (plan.copies_input) {
-                float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
-                copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
-                in = copy;
-            }
-            for (int64_t tile = 0; tile < sizes.tiles; ++tile) {
-                compute_tile(plan, block, in, area_at(plan, sizes.grid, tile), 0, plan.c_out, sums);
+            Scalar* copy = input_scratch(sizes);
+            if (copies_whole(plan)) copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
+            const Scalar* in = plan.copies_input ? copy : block.x;
+            for (int64_t i = 0; i < sizes.tiles; ++i) {
+                const Area area = area_at(plan, sizes.grid, i);
+                compute_tile(plan, block, tile_input(plan, block, in, area, copy), area, 0, plan.c_out, sums);
             }
         });
     });
 }
 
 // Few blocks: the threads share one block's input and split its tiles and output channels.
-void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float* x, float* y, int threads) {
+void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
     constexpr int64_t kTasksPerThread = 4;  // rows of unequal length are evened out by dynamic scheduling
-    const int64_t wanted = kTasksPerThread * threads;
-    const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, plan.c_out);
+    const int64_t wanted = plan.copies_tiles ? threads : kTasksPerThread * threads;  // each task copies its tile
+    // Whole vectors of channels where they lie side by side.
+    const int64_t unit = plan.layout == sparseplan::FlatLayout::nhwc ? kLanes : 1;
+    const int64_t units = (plan.c_out + unit - 1) / unit;
+    const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, units);
     const int64_t tasks = sizes.tiles * parts;
-    float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+    Scalar* shared = input_scratch(sizes);
     run_team(threads, [&] {
+        Scalar* own = input_scratch(sizes);
+        Scalar* copy = plan.copies_tiles ? own : shared;
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
         for (int64_t index = 0; index < sizes.blocks; ++index) {
-            const Block block = block_at(plan, x, y, index);
-            if (plan.copies_input) {
+            const Block block = block_at(plan, call, index);
+            if (copies_whole(plan)) {
                 share_static((plan.c_in + kLanes - 1) / kLanes, [&](int64_t part) {
                     const int64_t c = part * kLanes;
                     copy_channels(plan, block.x, block.images, c, smaller(c + kLanes, plan.c_in), copy);
                 });
             }
-            const float* in = plan.copies_input ? copy : block.x;
+            const Scalar* in = plan.copies_input ? copy : block.x;
             share_dynamic(tasks, 1, [&](int64_t task) {
                 const int64_t part = task % parts;
-                const int64_t k_begin = plan.c_out * part / parts, k_end = plan.c_out * (part + 1) / parts;
-                compute_tile(plan, block, in, area_at(plan, sizes.grid, task / parts), k_begin, k_end, sums);
+                const int64_t k_begin = units * part / parts * unit;
+                const int64_t k_end = smaller(units * (part + 1) / parts * unit, plan.c_out);
+                const Area area = area_at(plan, sizes.grid, task / parts);
+                compute_tile(plan, block, tile_input(plan, block, in, area, copy), area, k_begin, k_end, sums);
             });
         }
     });
 }
 
-void run_flat(const sparseplan::FlatPlan& plan, const float* x, float* y, int threads) {
+void run_flat(const sparseplan::FlatPlan& plan, const void* x, const void* residual, void* y, int threads) {
+    const Target to{static_cast<Scalar*>(y), static_cast<const Scalar*>(residual), plan.relu};
+    const Call call{static_cast<const Scalar*>(x), to};
     const Sizes sizes = sizes_of(plan);
     if (threads == 1 || sizes.blocks % threads == 0 || sizes.blocks >= 4 * threads) {
-        run_blocks(plan, sizes, x, y, threads);
+        run_blocks(plan, sizes, call, threads);
     } else {
-        run_tiles(plan, sizes, x, y, threads);
+        run_tiles(plan, sizes, call, threads);
     }
 }
 

@@ -12,16 +12,20 @@ namespace sparseplan {
 
 struct FlatTable {
     const char* name;
-    int lanes;           // floats in a vector
+    int lanes;           // activations in a vector
     int max_tile;        // accumulator vectors of the inner kernel
     int max_tile_rows;   // rows that they form at most
     bool guarded_loads;  // can read the caller's memory to its very end
-    void (*run)(const FlatPlan& plan, const float* x, float* y, int threads);
+    int scalar_bytes;    // of activations
+    // residual: null, or like y and added before the rectifier
+    void (*run)(const FlatPlan& plan, const void* x, const void* residual, void* y, int threads);
 };
 
 extern const FlatTable kFlatBaseline;
 extern const FlatTable kFlatAvx2;
 extern const FlatTable kFlatAvx512Vl;  // vectors of 8 floats
 extern const FlatTable kFlatAvx512;
+extern const FlatTable kFlatAvx512Fp16;
+extern const FlatTable kFlatAvx512Fp16Emulated;  // the same text on AVX-512, for tests
 
 }  // namespace sparseplan

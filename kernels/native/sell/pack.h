@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <stdexcept>
 #include <vector>
 
 #include "sell/plan.h"
@@ -20,8 +19,8 @@ class SellSparse {
     SellSparse& operator=(const SellSparse&) = delete;
 
     void run(const void* x, const void* residual, void* y, int threads) const {
-        if (residual != nullptr) throw std::invalid_argument("this kernel adds no residual");
-        isa_.run(plan_, static_cast<const float*>(x), static_cast<float*>(y), threads);
+        isa_.run(plan_, static_cast<const float*>(x), static_cast<const float*>(residual), static_cast<float*>(y),
+                 threads);
     }
     int64_t stored() const { return static_cast<int64_t>(values_.size()); }
 

@@ -10,7 +10,8 @@ namespace sparseplan {
 struct SellTable {
     const char* name;
     int lanes;  // rows in a slice
-    void (*run)(const SellPlan& plan, const float* x, float* y, int threads);
+    // residual: null, or like y and added before the rectifier
+    void (*run)(const SellPlan& plan, const float* x, const float* residual, float* y, int threads);
 };
 
 extern const SellTable kSellBaseline;

@@ -9,6 +9,7 @@
 namespace {
 
 using Vec = __m256;
+using Scalar = float;
 using Columns = const uint16_t*;
 constexpr int kLanes = 8;
 #ifdef __AVX512VL__
@@ -30,6 +31,7 @@ inline Vec of_quad(Vec quad) {
 inline Vec load(const float* from) { return _mm256_loadu_ps(from); }
 inline void store(float* to, Vec v) { _mm256_storeu_ps(to, v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return _mm256_max_ps(zero(), v); }
 inline Vec at_least(Vec floor, Vec v) { return _mm256_max_ps(floor, v); }

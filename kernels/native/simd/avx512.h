@@ -9,6 +9,7 @@
 namespace {
 
 using Vec = __m512;
+using Scalar = float;
 using Columns = const uint16_t*;
 constexpr int kLanes = 16;
 constexpr int kMaxTile = 28;  // of 32 registers, one holds the broadcast value
@@ -26,6 +27,7 @@ inline Vec of_quad(Vec quad) {
 inline Vec load(const float* from) { return _mm512_loadu_ps(from); }
 inline void store(float* to, Vec v) { _mm512_storeu_ps(to, v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return _mm512_max_ps(zero(), v); }
 inline Vec at_least(Vec floor, Vec v) { return _mm512_max_ps(floor, v); }

@@ -7,6 +7,7 @@
 namespace {
 
 typedef float Vec __attribute__((vector_size(16)));
+using Scalar = float;
 using Columns = const uint16_t*;
 constexpr int kLanes = 4;
 constexpr int kMaxTile = 12;  // of 16 registers, one holds the broadcast value and one or two the products
@@ -32,6 +33,7 @@ inline Vec of_quad(Vec quad) {
 }
 inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.
 inline Vec positive(Vec v) { return v < zero() ? zero() : v; }
 inline Vec at_least(Vec floor, Vec v) { return v < floor ? floor : v; }

@@ -29,7 +29,7 @@ struct Arithmetic {
     }
 
     static void put(Value* to, Vec sums, const Channels& channels) {
-        write(to, requantise(channels, _mm512_castps_si512(sums), channels.zero_point));
+        write(to, requantise(channels, _mm512_castps_si512(sums), zero_point(channels)));
     }
     static void put_residual(Value* to, Vec sums, const Value* residual, const Channels& channels) {
         const __m128i other = _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual));
@@ -38,11 +38,12 @@ struct Arithmetic {
     // The first `count` lanes; `residual` may be null.
     static void put_first(Value* to, Vec sums, const Value* residual, int count, const Channels& channels) {
         const __m128i other =
-            residual == nullptr ? channels.zero_point : _mm_maskz_loadu_epi8(first(count), residual);
+            residual == nullptr ? zero_point(channels) : _mm_maskz_loadu_epi8(first(count), residual);
         _mm_mask_storeu_epi8(to, first(count), requantise(channels, _mm512_castps_si512(sums), other));
     }
 
   private:
+    static __m128i zero_point(const Channels& channels) { return _mm512_castsi512_si128(channels.zero_point); }
     static void write(Value* to, __m128i bytes) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes); }
 };
 
