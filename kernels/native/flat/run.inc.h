@@ -4,6 +4,7 @@
 #include "flat/inner.inc.h"
 #include "flat/move.inc.h"
 #include "flat/input.inc.h"
+#include "flat/planes.inc.h"
 #include "flat/output.inc.h"
 
 namespace {
@@ -60,6 +61,14 @@ inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y
             smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
 }
 
+void copy_block(const sparseplan::FlatPlan& plan, const Block& block, float* to) {
+    if (plan.stride_h == 1 && plan.stride_w == 1 && plan.h_in * plan.w_in > 1) {
+        copy_planes(plan, block.x, block.images, to);
+    } else {
+        copy_channels(plan, block.x, block.images, 0, plan.c_in, to);
+    }
+}
+
 void write_tile(const sparseplan::FlatPlan& plan, const Block& block, const Area& area, int64_t k, int64_t channels,
                 const float* sums) {
     const int64_t pixels = plan.h_out * plan.w_out, sums_stride = plan.tile * kLanes;
@@ -110,7 +119,7 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const floa
             const float* in = block.x;
             if (plan.copies_input) {
                 float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
-                copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
+                copy_block(plan, block, copy);
                 in = copy;
             }
             for (int64_t tile = 0; tile < sizes.tiles; ++tile) {
@@ -120,28 +129,40 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const floa
     });
 }
 
+// Where a part of the output channels begins, when parts have equal work.
+inline int64_t channel_at(const sparseplan::FlatPlan& plan, int64_t part, int64_t parts) {
+    const int64_t* const all = plan.work;
+    int64_t low = 0, high = plan.c_out;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (all[middle] * parts < all[plan.c_out] * part) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 // Few blocks: the threads share one block's input and split its tiles and output channels.
 void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float* x, float* y, int threads) {
-    constexpr int64_t kTasksPerThread = 4;  // rows of unequal length are evened out by dynamic scheduling
-    const int64_t wanted = kTasksPerThread * threads;
-    const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, plan.c_out);
+    // As few parts as give all threads the same: each part reads the input again.
+    constexpr int64_t kUnevenTasks = 8;  // a thread, from where on the last task hardly matters
+    int64_t parts = 1;
+    while (sizes.tiles * parts % threads != 0 && sizes.tiles * parts < kUnevenTasks * threads) ++parts;
+    parts = smaller(parts, plan.c_out);
     const int64_t tasks = sizes.tiles * parts;
-    float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
     run_team(threads, [&] {
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
         for (int64_t index = 0; index < sizes.blocks; ++index) {
             const Block block = block_at(plan, x, y, index);
-            if (plan.copies_input) {
-                share_static((plan.c_in + kLanes - 1) / kLanes, [&](int64_t part) {
-                    const int64_t c = part * kLanes;
-                    copy_channels(plan, block.x, block.images, c, smaller(c + kLanes, plan.c_in), copy);
-                });
-            }
+            float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+            if (plan.copies_input) copy_block(plan, block, copy);
             const float* in = plan.copies_input ? copy : block.x;
-            share_dynamic(tasks, 1, [&](int64_t task) {
+            share_static(tasks, [&](int64_t task) {
                 const int64_t part = task % parts;
-                const int64_t k_begin = plan.c_out * part / parts, k_end = plan.c_out * (part + 1) / parts;
-                compute_tile(plan, block, in, area_at(plan, sizes.grid, task / parts), k_begin, k_end, sums);
+                compute_tile(plan, block, in, area_at(plan, sizes.grid, task / parts), channel_at(plan, part, parts),
+                             channel_at(plan, part + 1, parts), sums);
             });
         }
     });
