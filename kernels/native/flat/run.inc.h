@@ -61,12 +61,23 @@ inline Block block_at(const sparseplan::FlatPlan& plan, const float* x, float* y
             smaller(plan.images, plan.n - first), first + plan.images >= plan.n};
 }
 
-void copy_block(const sparseplan::FlatPlan& plan, const Block& block, float* to) {
+// Rows [rows.begin, rows.end) of the padded input, at least.
+void copy_block(const sparseplan::FlatPlan& plan, const Block& block, Span rows, float* to) {
     if (plan.stride_h == 1 && plan.stride_w == 1 && plan.h_in * plan.w_in > 1) {
-        copy_planes(plan, block.x, block.images, to);
+        copy_planes(plan, block.x, block.images, rows, to);
     } else {
         copy_channels(plan, block.x, block.images, 0, plan.c_in, to);
     }
+}
+
+// Rows of the padded input under an area of output.
+inline Span rows_under(const sparseplan::FlatPlan& plan, const Area& area) {
+    const int64_t halo = plan.rows - plan.h_out;
+    if (plan.area_rows > 1) return {area.rows.begin, area.rows.end + halo};
+    // A tap may reach from the last position into the row after.
+    const int64_t row_floats = plan.pitch * plan.images;
+    return {area.columns.begin * kLanes / row_floats,
+            smaller(plan.rows, (area.columns.end * kLanes - 1) / row_floats + halo + 2)};
 }
 
 void write_tile(const sparseplan::FlatPlan& plan, const Block& block, const Area& area, int64_t k, int64_t channels,
@@ -119,7 +130,7 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const floa
             const float* in = block.x;
             if (plan.copies_input) {
                 float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
-                copy_block(plan, block, copy);
+                copy_block(plan, block, {0, plan.rows}, copy);
                 in = copy;
             }
             for (int64_t tile = 0; tile < sizes.tiles; ++tile) {
@@ -144,27 +155,35 @@ inline int64_t channel_at(const sparseplan::FlatPlan& plan, int64_t part, int64_
     return low;
 }
 
-// Few blocks: the threads share one block's input and split its tiles and output channels.
+// Few blocks: the threads share the output channels of each, and where these are few its tiles; equal in work and the same
+// at every run, so that each thread finds its weights and its output in its own cache. Each copies the input it needs: a
+// shared copy would cross from cache to cache.
 void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const float* x, float* y, int threads) {
-    // As few parts as give all threads the same: each part reads the input again.
-    constexpr int64_t kUnevenTasks = 8;  // a thread, from where on the last task hardly matters
-    int64_t parts = 1;
+    constexpr int64_t kLeastChannels = 16;  // of a part: each part reads the input again
+    constexpr int64_t kUnevenTasks = 8;     // a thread, from where on the last task hardly matters
+    int64_t parts = larger(1, smaller(threads, plan.c_out / kLeastChannels));
     while (sizes.tiles * parts % threads != 0 && sizes.tiles * parts < kUnevenTasks * threads) ++parts;
     parts = smaller(parts, plan.c_out);
-    const int64_t tasks = sizes.tiles * parts;
     run_team(threads, [&] {
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
-        for (int64_t index = 0; index < sizes.blocks; ++index) {
-            const Block block = block_at(plan, x, y, index);
-            float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
-            if (plan.copies_input) copy_block(plan, block, copy);
+        float* copy = sparseplan::thread_scratch(sparseplan::Slot::input, sizes.input_floats);
+        share_static(threads * sizes.blocks, [&](int64_t share) {
+            const Block block = block_at(plan, x, y, share % sizes.blocks);
+            const Span tasks = part_at(sizes.tiles * parts, threads, share / sizes.blocks);
+            if (tasks.begin == tasks.end) return;
+            if (plan.copies_input) {
+                const bool whole = tasks.begin / sizes.tiles != (tasks.end - 1) / sizes.tiles;
+                const Area first = area_at(plan, sizes.grid, whole ? 0 : tasks.begin % sizes.tiles);
+                const Area last = area_at(plan, sizes.grid, whole ? sizes.tiles - 1 : (tasks.end - 1) % sizes.tiles);
+                copy_block(plan, block, {rows_under(plan, first).begin, rows_under(plan, last).end}, copy);
+            }
             const float* in = plan.copies_input ? copy : block.x;
-            share_static(tasks, [&](int64_t task) {
-                const int64_t part = task % parts;
-                compute_tile(plan, block, in, area_at(plan, sizes.grid, task / parts), channel_at(plan, part, parts),
-                             channel_at(plan, part + 1, parts), sums);
-            });
-        }
+            for (int64_t task = tasks.begin; task < tasks.end; ++task) {
+                const int64_t part = task / sizes.tiles;
+                compute_tile(plan, block, in, area_at(plan, sizes.grid, task % sizes.tiles),
+                             channel_at(plan, part, parts), channel_at(plan, part + 1, parts), sums);
+            }
+        });
     });
 }
 
