@@ -10,12 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import _native
 from .errors import InputError
 from .pattern import parse_pattern
 from .problem import Op, Problem
 from .spec import Machine
 
 FLOAT_BYTES = 4
+FRESH_BYTES = 32 * 1024 * 1024
+"""From here on glibc takes memory from the system anew each time (mallopt(3), M_MMAP_THRESHOLD, its largest value), and
+page faults can take longer than the layer."""
 
 NATIVE_PATTERNS = ("unstructured", "block", "n:m", "filter", "channel", "shape", "filter2d")
 """Element-wise packing skips every zero, whatever put it there."""
@@ -77,6 +81,8 @@ def run_native(problem: Problem, layer: NativeLayer, x: Tensor) -> Tensor:
     """
     _check_tensor("input", x, problem.input_shape)
     y = torch.empty(problem.output_shape)
+    if y.nbytes >= FRESH_BYTES:
+        _native.advise_huge_pages(y.data_ptr(), y.nbytes)
     x = x.contiguous()
     layer.run(x.data_ptr(), x.nbytes, 0, y.data_ptr(), y.nbytes, torch.get_num_threads())
     return y

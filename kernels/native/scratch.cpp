@@ -12,6 +12,7 @@ namespace sparseplan {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{1} << 21;
+constexpr int64_t kManyPages = int64_t{1} << 16;  // a share of the first-level TLB (72 pages on Zen 4) that is felt
 
 class Buffer {
   public:
@@ -30,7 +31,7 @@ class Buffer {
         data_ = nullptr;
         floats_ = 0;
         int64_t bytes = std::max<int64_t>(floats * int64_t{sizeof(float)}, 64);
-        const int64_t alignment = bytes >= 65536 ? kHugePage : 64;
+        const int64_t alignment = bytes >= kManyPages ? kHugePage : 64;
         bytes = (bytes + alignment - 1) / alignment * alignment;
         data_ = static_cast<float*>(std::aligned_alloc(alignment, bytes));
         if (data_ == nullptr) throw std::bad_alloc();
@@ -48,6 +49,14 @@ class Buffer {
 thread_local Buffer buffers[2];
 
 }  // namespace
+
+void advise_huge_pages([[maybe_unused]] uintptr_t address, [[maybe_unused]] size_t bytes) {
+#ifdef __linux__
+    constexpr uintptr_t kPage = kHugePage;
+    const uintptr_t begin = (address + kPage - 1) / kPage * kPage, end = (address + bytes) / kPage * kPage;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
 
 float* thread_scratch(Slot slot, int64_t floats) { return buffers[static_cast<int>(slot)].reserve(floats); }
 
