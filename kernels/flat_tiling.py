@@ -16,19 +16,24 @@ from .problem import Problem
 
 MAX_TILE_ROWS = 4
 """Rows of a tile for which native/flat/inner.inc.h has a kernel."""
-ENTRY_VECTORS = 2.0
-SUMS_VECTORS = 2.0
-MISS_VECTORS = 0.6
+ENTRY_VECTORS = 1.0
+SUMS_VECTORS = 2.5
+MISS_VECTORS = 0.8
 FILL_VECTORS = 0.6
-WRITE_VECTORS = 3.0
-LEVEL_1_SHARE = 1.25
+WRITE_VECTORS = 6.0
 """Time, in loads of a vector from level 1: of a non-zero beside its loads; of loading and storing a vector of sums; of
-what a load from level 2 takes longer; of the first touch of a vector in a block; of transposing and writing a vector. And
-how much of the input under a tile may lie in a block as if all of it stayed in level 1, since the rim is touched less.
-Least regret over 830 cuts of seven pruned layers of AlexNet on Zen 4, AVX2 and AVX-512, both layouts: the cut chosen takes
-on average 1.015 times as long as the best of the layer, at most 1.1 times."""
-LEAST_TILE_FRAC = 0.4
-"""Share of the registers that a tile uses at least: below, the additions wait for each other."""
+what a load from level 2 takes longer; of the first touch of a vector in a block; of transposing and writing a vector."""
+LEAST_SUMS = 12
+"""Vectors of sums that cost no more than fewer do: the end of a row of non-zeros is mispredicted, which only the additions
+of a large tile hide (measured on one vector: 30 cycles a row)."""
+LEVEL_1_FRAC = 0.6
+RIM_FRAC = 0.3
+"""Share of level 1 that input may fill before loads miss, and how much of the input around a tile counts: few taps touch it.
+
+The constants: least regret over 1,300 cuts of 60 layers (AlexNet's pruned ones; 1x1 and 3x3 at 85 % zeros) on Zen 4, AVX2 and
+AVX-512, both layouts: the cut chosen takes on average 1.03 times as long as the best, at most 1.14 times."""
+TILE_FRACS = (1.0, 0.75, 0.5)
+"""Shares of the registers that are tried: small tiles keep more channels in level 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +50,9 @@ class Area:
     def vectors(self) -> int:
         return self.rows * self.columns
 
-    def touched(self, tile: Tile) -> float:
-        """Vectors of an input channel under a tile."""
-        return self.phases * (tile.rows + self.halo_rows) * (tile.columns + self.halo_columns)
+    def touched(self, tile: Tile, rim_frac: float) -> float:
+        """Vectors of an input channel under a tile and, of the rim around it, the given share."""
+        return self.phases * (tile.rows + rim_frac * self.halo_rows) * (tile.columns + rim_frac * self.halo_columns)
 
     def written(self, tile: Tile, lanes: int) -> int:
         """Vectors transposed to write the output of a channel, `lanes` at a time."""
@@ -104,20 +109,20 @@ def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: 
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
     c_out_group = problem.c_out // problem.groups
     for tile in _tiles(area, isa.max_tile):
-        tiles, touched = area.tiles(tile), area.touched(tile)
+        tiles, touched = area.tiles(tile), area.touched(tile, 1.0)
         # Sums take half of level 2; the rest is for the input.
         k_block = _even_part(problem.c_out, max(1, cache_bytes[1] // 2 // (tile.rows * tile.columns * vector_bytes)))
         passes = math.ceil(c_out_group / k_block)
         for c_block in _block_sizes(channels):
             c_blocks = math.ceil(channels / c_block)
-            missing = max(0.0, 1.0 - LEVEL_1_SHARE * cache_bytes[0] / (c_block * touched * vector_bytes))
+            missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / (c_block * area.touched(tile, RIM_FRAC) * vector_bytes))
             yield Tiling(
                 tile=tile,
                 k_block=k_block,
                 c_block=c_block,
                 c_blocks=c_blocks,
                 streamed_vectors=nonzeros * (area.vectors * (1.0 + MISS_VECTORS * missing) + ENTRY_VECTORS * tiles)
-                + SUMS_VECTORS * problem.c_out * area.vectors * (c_blocks - 0.5)
+                + SUMS_VECTORS * problem.c_out * max(area.vectors, LEAST_SUMS * tiles) * (c_blocks - 0.5)
                 + FILL_VECTORS * problem.c_in * touched * tiles * passes
                 + WRITE_VECTORS * problem.c_out * area.written(tile, isa.lanes),
             )
@@ -125,11 +130,13 @@ def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: 
 
 def _tiles(area: Area, max_tile: int) -> Iterator[Tile]:
     """Tiles of almost equal size that use the registers well; one at least."""
-    for most_rows in range(1, min(MAX_TILE_ROWS, area.rows, max_tile) + 1):
-        columns = _even_part(area.columns, max_tile // most_rows)
-        tile = Tile(rows=_even_part(area.rows, most_rows), columns=columns)
-        if most_rows == 1 or tile.rows * tile.columns >= LEAST_TILE_FRAC * max_tile:
-            yield tile
+    for share in TILE_FRACS:
+        vectors = max(1, int(share * max_tile))
+        for most_rows in range(1, min(MAX_TILE_ROWS, area.rows, vectors) + 1):
+            columns = _even_part(area.columns, vectors // most_rows)
+            tile = Tile(rows=_even_part(area.rows, most_rows), columns=columns)
+            if most_rows == 1 or tile.rows * tile.columns >= min(TILE_FRACS) * vectors:
+                yield tile
 
 
 def _block_sizes(channels: int) -> Iterator[int]:
