@@ -39,8 +39,8 @@ FLAT_VARIANTS = (
     *INSTRUCTION_SETS,
     InstructionSet(name="avx512", lanes=8, max_tile=28, guarded_loads=True),
 )
-"""The instruction sets, and AVX-512 with vectors of 8 floats: where a core does two multiply-adds of 8 lanes a cycle or one
-of 16 (Zen 4), half-width vectors compute as fast and need half the cache for a tile."""
+"""The instruction sets, and AVX-512 with vectors of 8 floats: where a core does two multiply-adds of 8 lanes a cycle or
+one of 16 (Zen 4), half-width vectors compute as fast and need half the cache for a tile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +59,8 @@ class FlatShape:
     phase_floats, channel_floats : int
         From one phase, one channel to the next.
     area : Area
-        Vectors that cover the output of a channel: one a pixel where images are interleaved, so that nothing is computed
-        for the zeros between rows; else a single row over all flat positions.
+        Vectors that cover the output of a channel: one a pixel where images are interleaved, so that nothing is
+        computed for the zeros between rows; else a single row over all flat positions.
     tiling : Tiling
         How the area and the channels are cut.
     copies_input : bool
@@ -261,12 +261,15 @@ def _interleaved_images(problem: Problem, isa: InstructionSet) -> int:
 
 
 def _tasks(problem: Problem, shape: FlatShape, blocks: int) -> int:
-    """Pieces that threads share, as run_flat in native/flat_sparse.inc.h cuts them."""
+    """Pieces that threads share, as run_flat in native/flat/run.inc.h cuts them."""
     threads = problem.threads
     if blocks % threads == 0 or blocks >= 4 * threads:
         return blocks
     tiles = shape.area.tiles(shape.tiling.tile)
-    return tiles * min(math.ceil(4 * threads / tiles), problem.c_out)
+    parts = max(1, min(threads, problem.c_out // 16))
+    while tiles * parts % threads != 0 and tiles * parts < 8 * threads:
+        parts += 1
+    return tiles * min(parts, problem.c_out)
 
 
 def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:

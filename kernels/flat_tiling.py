@@ -1,8 +1,8 @@
 """How the flat sparse convolution is cut: tiles of output, blocks of channels, chosen by counting what moves.
 
-A tile is the part of an output channel whose sums stay in registers; for each non-zero it loads as many vectors of input
-as it has sums. Blocks of input channels keep that input in the level-1 cache, and cost a load and a store of all sums
-each. Which cut is best depends on shape and density: long rows of non-zeros want small blocks, short ones large.
+A tile is the part of an output channel whose sums stay in registers; for each non-zero it loads as many vectors of
+input as it has sums. Blocks of input channels keep that input in the level-1 cache, and cost a load and a store of all
+sums each. Which cut is best depends on shape and density: long rows of non-zeros want small blocks, short ones large.
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ MAX_TILE_ROWS = 4
 """Rows of a tile for which native/flat/inner.inc.h has a kernel."""
 ENTRY_VECTORS = 1.0
 SUMS_VECTORS = 2.5
-MISS_VECTORS = 0.8
+MISS_VECTORS = 1.0
 FILL_VECTORS = 0.6
-WRITE_VECTORS = 6.0
+WRITE_VECTORS = 3.0
 """Time, in loads of a vector from level 1: of a non-zero beside its loads; of loading and storing a vector of sums; of
-what a load from level 2 takes longer; of the first touch of a vector in a block; of transposing and writing a vector."""
+what a load from level 2 takes longer; of the first touch of a vector in a block; of transposing and writing one."""
 LEAST_SUMS = 12
-"""Vectors of sums that cost no more than fewer do: the end of a row of non-zeros is mispredicted, which only the additions
-of a large tile hide (measured on one vector: 30 cycles a row)."""
-LEVEL_1_FRAC = 0.6
+"""Vectors of sums that cost no more than fewer do: the end of a row of non-zeros is mispredicted, which only the many
+additions of a large tile hide (measured on a tile of one vector: 30 cycles a row)."""
+LEVEL_1_FRAC = 0.7
+"""Share of level 1 that input may fill before loads miss."""
 RIM_FRAC = 0.3
-"""Share of level 1 that input may fill before loads miss, and how much of the input around a tile counts: few taps touch it.
+RIM_FRAC_PER_TAP = 0.2
+"""Share of the input around a tile that the taps of an output channel touch: at least, and more with each non-zero
+that the channel has for an input channel.
 
-The constants: least regret over 1,300 cuts of 60 layers (AlexNet's pruned ones; 1x1 and 3x3 at 85 % zeros) on Zen 4, AVX2 and
-AVX-512, both layouts: the cut chosen takes on average 1.03 times as long as the best, at most 1.14 times."""
+These constants have the least regret over 1,400 cuts of 73 layers (AlexNet's pruned ones, 1x1 and 3x3 at 85 % zeros) on
+Zen 4 in SSE2, AVX2 and AVX-512, both layouts: the cut chosen takes on average 1.02 times as long as the best, at most
+1.09 times."""
 TILE_FRACS = (1.0, 0.75, 0.5)
 """Shares of the registers that are tried: small tiles keep more channels in level 1."""
 
@@ -107,6 +111,7 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
 def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: tuple[int, int]) -> Iterator[Tiling]:
     channels, vector_bytes = problem.weight_shape[1], isa.lanes * FLOAT_BYTES
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
+    rim_frac = min(1.0, RIM_FRAC + RIM_FRAC_PER_TAP * nonzeros / (problem.c_out * channels))
     c_out_group = problem.c_out // problem.groups
     for tile in _tiles(area, isa.max_tile):
         tiles, touched = area.tiles(tile), area.touched(tile, 1.0)
@@ -115,7 +120,8 @@ def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: 
         passes = math.ceil(c_out_group / k_block)
         for c_block in _block_sizes(channels):
             c_blocks = math.ceil(channels / c_block)
-            missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / (c_block * area.touched(tile, RIM_FRAC) * vector_bytes))
+            resident_bytes = c_block * area.touched(tile, rim_frac) * vector_bytes
+            missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / resident_bytes)
             yield Tiling(
                 tile=tile,
                 k_block=k_block,
