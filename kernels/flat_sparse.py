@@ -256,7 +256,7 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
         flop=2.0 * nonzeros * shape.area.vectors * blocks * isa.lanes,
         bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * scalar_bytes + near,
         bytes_moved=outside + far + nonzeros * ENTRY_BYTES,
-        tasks=_tasks(problem, shape, blocks, channel_unit=isa.lanes if layout == "nhwc" else 1),
+        tasks=_tasks(problem, shape, blocks),
     )
 
 
@@ -300,13 +300,16 @@ def _stored_images(problem: Problem, layout: Layout) -> int:
     return math.ceil(problem.n / block) * block
 
 
-def _tasks(problem: Problem, shape: FlatShape, blocks: int, *, channel_unit: int) -> int:
+def _tasks(problem: Problem, shape: FlatShape, blocks: int) -> int:
     """Pieces that threads share, as run_flat in native/flat/run.inc.h cuts them."""
     threads = problem.threads
     if blocks % threads == 0 or blocks >= 4 * threads:
         return blocks
-    tiles, wanted = shape.area.tiles(shape.tiling.tile), threads if shape.copies_tiles else 4 * threads
-    return tiles * min(math.ceil(wanted / tiles), math.ceil(problem.c_out / channel_unit))
+    tiles = shape.area.tiles(shape.tiling.tile)
+    parts = max(1, min(threads, problem.c_out // 16))
+    while tiles * parts % threads != 0 and tiles * parts < 8 * threads:
+        parts += 1
+    return tiles * min(parts, problem.c_out)
 
 
 def _values(weight: Tensor, dtype: Dtype) -> NDArray[np.float32]:

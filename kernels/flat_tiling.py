@@ -16,19 +16,28 @@ from .problem import DTYPE_BYTES, Problem
 
 MAX_TILE_ROWS = 4
 """Rows of a tile for which native/flat/inner.inc.h has a kernel."""
-ENTRY_VECTORS = 2.0
-SUMS_VECTORS = 2.0
-MISS_VECTORS = 0.6
+ENTRY_VECTORS = 1.0
+SUMS_VECTORS = 2.5
+MISS_VECTORS = 1.0
 FILL_VECTORS = 0.6
 WRITE_VECTORS = 3.0
-LEVEL_1_SHARE = 1.25
 """Time, in loads of a vector from level 1: of a non-zero beside its loads; of loading and storing a vector of sums; of
-what a load from level 2 takes longer; of the first touch of a vector in a block; of transposing and writing a vector.
-And how much of the input under a tile may lie in a block as if all of it stayed in level 1, since the rim is touched
-less. Least regret over 830 cuts of seven pruned layers of AlexNet on Zen 4, AVX2 and AVX-512, both layouts: the cut
-chosen takes on average 1.015 times as long as the best of the layer, at most 1.1 times."""
-LEAST_TILE_FRAC = 0.4
-"""Share of the registers that a tile uses at least: below, the additions wait for each other."""
+what a load from level 2 takes longer; of the first touch of a vector in a block; of transposing and writing one."""
+LEAST_SUMS = 12
+"""Vectors of sums that cost no more than fewer do: the end of a row of non-zeros is mispredicted, which only the many
+additions of a large tile hide (measured on a tile of one vector: 30 cycles a row)."""
+LEVEL_1_FRAC = 0.7
+"""Share of level 1 that input may fill before loads miss."""
+RIM_FRAC = 0.3
+RIM_FRAC_PER_TAP = 0.2
+"""Share of the input around a tile that the taps of an output channel touch: at least, and more with each non-zero
+that the channel has for an input channel.
+
+These constants have the least regret over 1,400 cuts of 73 layers (AlexNet's pruned ones, 1x1 and 3x3 at 85 % zeros) on
+Zen 4 in SSE2, AVX2 and AVX-512, both layouts: the cut chosen takes on average 1.02 times as long as the best, at most
+1.09 times."""
+TILE_FRACS = (1.0, 0.75, 0.5)
+"""Shares of the registers that are tried: small tiles keep more channels in level 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +54,9 @@ class Area:
     def vectors(self) -> int:
         return self.rows * self.columns
 
-    def touched(self, tile: Tile) -> float:
-        """Vectors of an input channel under a tile."""
-        return self.phases * (tile.rows + self.halo_rows) * (tile.columns + self.halo_columns)
+    def touched(self, tile: Tile, rim_frac: float) -> float:
+        """Vectors of an input channel under a tile and, of the rim around it, the given share."""
+        return self.phases * (tile.rows + rim_frac * self.halo_rows) * (tile.columns + rim_frac * self.halo_columns)
 
     def written(self, tile: Tile, lanes: int) -> int:
         """Vectors transposed to write the output of a channel, `lanes` at a time."""
@@ -102,23 +111,26 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
 def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: tuple[int, int]) -> Iterator[Tiling]:
     channels, scalar_bytes = problem.weight_shape[1], DTYPE_BYTES[isa.dtype]
     vector_bytes, sum_bytes = isa.lanes * scalar_bytes, isa.lanes * FLOAT_BYTES
+    sums_vectors = SUMS_VECTORS * FLOAT_BYTES / scalar_bytes
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
+    rim_frac = min(1.0, RIM_FRAC + RIM_FRAC_PER_TAP * nonzeros / (problem.c_out * channels))
     c_out_group = problem.c_out // problem.groups
     for tile in _tiles(area, isa.max_tile):
-        tiles, touched = area.tiles(tile), area.touched(tile)
+        tiles, touched = area.tiles(tile), area.touched(tile, 1.0)
         # Sums take half of level 2; the rest is for the input.
         k_block = _even_part(problem.c_out, max(1, cache_bytes[1] // 2 // (tile.rows * tile.columns * sum_bytes)))
         passes = math.ceil(c_out_group / k_block)
         for c_block in _block_sizes(channels):
             c_blocks = math.ceil(channels / c_block)
-            missing = max(0.0, 1.0 - LEVEL_1_SHARE * cache_bytes[0] / (c_block * touched * vector_bytes))
+            resident_bytes = c_block * area.touched(tile, rim_frac) * vector_bytes
+            missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / resident_bytes)
             yield Tiling(
                 tile=tile,
                 k_block=k_block,
                 c_block=c_block,
                 c_blocks=c_blocks,
                 streamed_vectors=nonzeros * (area.vectors * (1.0 + MISS_VECTORS * missing) + ENTRY_VECTORS * tiles)
-                + SUMS_VECTORS * sum_bytes / vector_bytes * problem.c_out * area.vectors * (c_blocks - 0.5)
+                + sums_vectors * problem.c_out * max(area.vectors, LEAST_SUMS * tiles) * (c_blocks - 0.5)
                 + FILL_VECTORS * problem.c_in * touched * tiles * passes
                 + WRITE_VECTORS * problem.c_out * area.written(tile, isa.lanes),
             )
@@ -126,11 +138,13 @@ def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: 
 
 def _tiles(area: Area, max_tile: int) -> Iterator[Tile]:
     """Tiles of almost equal size that use the registers well; one at least."""
-    for most_rows in range(1, min(MAX_TILE_ROWS, area.rows, max_tile) + 1):
-        columns = _even_part(area.columns, max_tile // most_rows)
-        tile = Tile(rows=_even_part(area.rows, most_rows), columns=columns)
-        if most_rows == 1 or tile.rows * tile.columns >= LEAST_TILE_FRAC * max_tile:
-            yield tile
+    for share in TILE_FRACS:
+        vectors = max(1, int(share * max_tile))
+        for most_rows in range(1, min(MAX_TILE_ROWS, area.rows, vectors) + 1):
+            columns = _even_part(area.columns, vectors // most_rows)
+            tile = Tile(rows=_even_part(area.rows, most_rows), columns=columns)
+            if most_rows == 1 or tile.rows * tile.columns >= min(TILE_FRACS) * vectors:
+                yield tile
 
 
 def _block_sizes(channels: int) -> Iterator[int]:

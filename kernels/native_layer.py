@@ -18,7 +18,6 @@ from .problem import Dtype, Op, Problem
 from .spec import Layout, Machine
 
 FLOAT_BYTES = 4
-
 NATIVE_PATTERNS = ("unstructured", "block", "n:m", "filter", "channel", "shape", "filter2d")
 """Element-wise packing skips every zero, whatever put it there."""
 

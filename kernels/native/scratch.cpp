@@ -13,6 +13,7 @@ namespace sparseplan {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{1} << 21;
+constexpr int64_t kManyPages = int64_t{1} << 16;  // a share of the first-level TLB (72 pages on Zen 4) that is felt
 
 class Buffer {
   public:
@@ -31,7 +32,7 @@ class Buffer {
         data_ = nullptr;
         floats_ = 0;
         int64_t bytes = std::max<int64_t>(floats * int64_t{sizeof(float)}, 64);
-        const int64_t alignment = bytes >= 65536 ? kHugePage : 64;
+        const int64_t alignment = bytes >= kManyPages ? kHugePage : 64;
         bytes = (bytes + alignment - 1) / alignment * alignment;
         data_ = static_cast<float*>(std::aligned_alloc(alignment, bytes));
         if (data_ == nullptr) throw std::bad_alloc();
@@ -52,10 +53,10 @@ thread_local Buffer buffers[2];
 
 float* thread_scratch(Slot slot, int64_t floats) { return buffers[static_cast<int>(slot)].reserve(floats); }
 
-void expect_writes(void* memory, int64_t bytes) {
+void expect_writes([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
+#ifdef __linux__
     constexpr int64_t kLarge = 2 * kHugePage;
     if (bytes < kLarge) return;
-#ifdef __linux__
     const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
     const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kHugePage * kHugePage;
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);

@@ -1,6 +1,7 @@
 // Memory that a thread keeps between runs, shared by all layers: warm in cache, no page faults, safe across threads.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace sparseplan {

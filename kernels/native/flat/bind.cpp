@@ -38,7 +38,7 @@ void bind_flat(nb::module_& m) {
                                 nullptr, nullptr, 0, 0,
                                 images, rows, pitch, phase_floats, channel_floats, area_rows, area_columns, tile_rows,
                                 tile_columns, tile_rows * tile_columns, k_block, c_blocks, copies_input, copies_tiles,
-                                layout_named(layout), false, nullptr, nullptr, nullptr};
+                                layout_named(layout), false, nullptr, nullptr, nullptr, nullptr};
         }, nb::kw_only(), "n"_a, "c_in"_a, "h_in"_a, "w_in"_a, "c_out"_a, "h_out"_a, "w_out"_a, "stride_h"_a,
            "stride_w"_a, "pad_h"_a, "pad_w"_a, "images"_a, "rows"_a, "pitch"_a, "phase_floats"_a, "channel_floats"_a,
            "area_rows"_a, "area_columns"_a, "tile_rows"_a, "tile_columns"_a, "k_block"_a, "c_blocks"_a,

@@ -31,7 +31,7 @@ class FlatSparse {
     FlatPlan plan_;
     std::vector<int64_t> phases_h_, phases_w_;
     std::vector<float> bias_;
-    std::vector<int64_t> starts_;
+    std::vector<int64_t> starts_, work_;
     PackedVector<Entry> entries_;
 };
 

@@ -30,6 +30,7 @@ struct FlatPlan {
     const float* bias;       // [c_out]
     const int64_t* starts;   // [c_blocks * c_out + 1], into entries; rows of one block of channels lie together
     const Entry* entries;
+    const int64_t* work;     // [c_out + 1], of the channels before each: in non-zeros, sums moved counted as such
 };
 
 }  // namespace sparseplan

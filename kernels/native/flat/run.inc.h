@@ -5,6 +5,7 @@
 #include "flat/input_nhwc.inc.h"
 #include "flat/input.inc.h"
 #include "flat/input_tile.inc.h"
+#include "flat/planes.inc.h"
 #include "flat/output.inc.h"
 
 namespace {
@@ -64,6 +65,26 @@ inline Block block_at(const sparseplan::FlatPlan& plan, const Call& call, int64_
             smaller(plan.images, plan.n - first), (plan.n - first - plan.images) * image_floats < kLanes};
 }
 
+// Rows [rows.begin, rows.end) of the padded input, at least.
+void copy_block(const sparseplan::FlatPlan& plan, const Block& block, Span rows, Scalar* to) {
+    const bool unit_stride = plan.stride_h == 1 && plan.stride_w == 1;
+    if (plan.layout == sparseplan::FlatLayout::nchw && unit_stride && plan.h_in * plan.w_in > 1) {
+        copy_planes(plan, block.x, block.images, rows, to);
+    } else {
+        copy_channels(plan, block.x, block.images, 0, plan.c_in, to);
+    }
+}
+
+// Rows of the padded input under an area of output.
+inline Span rows_under(const sparseplan::FlatPlan& plan, const Area& area) {
+    const int64_t halo = plan.rows - plan.h_out;
+    if (plan.area_rows > 1) return {area.rows.begin, area.rows.end + halo};
+    // A tap may reach from the last position into the row after.
+    const int64_t row_floats = plan.pitch * plan.images;
+    return {area.columns.begin * kLanes / row_floats,
+            smaller(plan.rows, (area.columns.end * kLanes - 1) / row_floats + halo + 2)};
+}
+
 inline bool copies_whole(const sparseplan::FlatPlan& plan) { return plan.copies_input && !plan.copies_tiles; }
 
 // The input under a tile for offset 0; copied to `copy` where that goes by tiles.
@@ -105,7 +126,7 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
             const Block block = block_at(plan, call, index);
             float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
             Scalar* copy = input_scratch(sizes);
-            if (copies_whole(plan)) copy_channels(plan, block.x, block.images, 0, plan.c_in, copy);
+            if (copies_whole(plan)) copy_block(plan, block, {0, plan.rows}, copy);
             const Scalar* in = plan.copies_input ? copy : block.x;
             for (int64_t i = 0; i < sizes.tiles; ++i) {
                 const Area area = area_at(plan, sizes.grid, i);
@@ -115,37 +136,54 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
     });
 }
 
-// Few blocks: the threads share one block's input and split its tiles and output channels.
-void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
-    constexpr int64_t kTasksPerThread = 4;  // rows of unequal length are evened out by dynamic scheduling
-    const int64_t wanted = plan.copies_tiles ? threads : kTasksPerThread * threads;  // each task copies its tile
+// Where a part of the output channels begins, when parts have equal work.
+inline int64_t channel_at(const sparseplan::FlatPlan& plan, int64_t part, int64_t parts) {
+    const int64_t* const all = plan.work;
+    int64_t low = 0, high = plan.c_out;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (all[middle] * parts < all[plan.c_out] * part) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
     // Whole vectors of channels where they lie side by side.
     const int64_t unit = plan.layout == sparseplan::FlatLayout::nhwc ? kLanes : 1;
-    const int64_t units = (plan.c_out + unit - 1) / unit;
-    const int64_t parts = smaller((wanted + sizes.tiles - 1) / sizes.tiles, units);
-    const int64_t tasks = sizes.tiles * parts;
-    Scalar* shared = input_scratch(sizes);
+    return smaller((low + unit - 1) / unit * unit, plan.c_out);
+}
+
+// Few blocks: the threads share the output channels of each, and where these are few its tiles; equal in work and the same
+// at every run, so that each thread finds its weights and its output in its own cache. Each copies the input it needs: a
+// shared copy would cross from cache to cache.
+void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
+    constexpr int64_t kLeastChannels = 16;  // of a part: each part reads the input again
+    constexpr int64_t kUnevenTasks = 8;     // a thread, from where on the last task hardly matters
+    int64_t parts = larger(1, smaller(threads, plan.c_out / kLeastChannels));
+    while (sizes.tiles * parts % threads != 0 && sizes.tiles * parts < kUnevenTasks * threads) ++parts;
+    parts = smaller(parts, plan.c_out);
     run_team(threads, [&] {
-        Scalar* own = input_scratch(sizes);
-        Scalar* copy = plan.copies_tiles ? own : shared;
+        Scalar* copy = input_scratch(sizes);
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
-        for (int64_t index = 0; index < sizes.blocks; ++index) {
-            const Block block = block_at(plan, call, index);
+        share_static(threads * sizes.blocks, [&](int64_t share) {
+            const Block block = block_at(plan, call, share % sizes.blocks);
+            const Span tasks = part_at(sizes.tiles * parts, threads, share / sizes.blocks);
+            if (tasks.begin == tasks.end) return;
             if (copies_whole(plan)) {
-                share_static((plan.c_in + kLanes - 1) / kLanes, [&](int64_t part) {
-                    const int64_t c = part * kLanes;
-                    copy_channels(plan, block.x, block.images, c, smaller(c + kLanes, plan.c_in), copy);
-                });
+                const bool whole = tasks.begin / sizes.tiles != (tasks.end - 1) / sizes.tiles;
+                const Area first = area_at(plan, sizes.grid, whole ? 0 : tasks.begin % sizes.tiles);
+                const Area last = area_at(plan, sizes.grid, whole ? sizes.tiles - 1 : (tasks.end - 1) % sizes.tiles);
+                copy_block(plan, block, {rows_under(plan, first).begin, rows_under(plan, last).end}, copy);
             }
             const Scalar* in = plan.copies_input ? copy : block.x;
-            share_dynamic(tasks, 1, [&](int64_t task) {
-                const int64_t part = task % parts;
-                const int64_t k_begin = units * part / parts * unit;
-                const int64_t k_end = smaller(units * (part + 1) / parts * unit, plan.c_out);
-                const Area area = area_at(plan, sizes.grid, task / parts);
+            for (int64_t task = tasks.begin; task < tasks.end; ++task) {
+                const int64_t part = task / sizes.tiles;
+                const int64_t k_begin = channel_at(plan, part, parts), k_end = channel_at(plan, part + 1, parts);
+                if (k_begin == k_end) continue;
+                const Area area = area_at(plan, sizes.grid, task % sizes.tiles);
                 compute_tile(plan, block, tile_input(plan, block, in, area, copy), area, k_begin, k_end, sums);
-            });
-        }
+            }
+        });
     });
 }
 
