@@ -78,22 +78,25 @@ struct Target {
 
     Target at(int64_t offset) const { return {y + offset, residual == nullptr ? nullptr : residual + offset, relu}; }
 
-    void put(int64_t offset, Vec v, int count) const {
-        if (residual != nullptr) {
-            v = add(v, count == kLanes ? load(residual + offset) : load_first(residual + offset, count));
-            if (relu) v = positive(v);
-        }
-        if (count == kLanes) {
-            store(y + offset, v);
-        } else {
-            store_first(y + offset, v, count);
-        }
+    Vec finish(int64_t offset, Vec v, int count) const {
+        v = add(v, load_first(residual + offset, count));
+        return relu ? positive(v) : v;
     }
 };
 
 // Reads whole vectors of sums.
 inline void put_row(const float* sums, const Target& to, int64_t count) {
-    for (int64_t i = 0; i < count; i += kLanes) to.put(i, load_sums(sums + i), present_lanes(count, i));
+    Scalar* const y = to.y;
+    const bool adds = to.residual != nullptr;
+    for (int64_t i = 0; i < count; i += kLanes) {
+        const int some = present_lanes(count, i);
+        const Vec v = adds ? to.finish(i, load_sums(sums + i), some) : load_sums(sums + i);
+        if (some == kLanes) {
+            store(y + i, v);
+        } else {
+            store_first(y + i, v, some);
+        }
+    }
 }
 
 // sums[i][lane], `count` <= kLanes rows anywhere in memory -> to[lane * stride + i] of the first `lanes` lanes.
@@ -101,7 +104,11 @@ inline void deinterleave(const float* const* sums, int count, const Target& to, 
     Vec v[kLanes];
     for (int i = 0; i < kLanes; ++i) v[i] = load_sums(sums[i < count ? i : 0]);
     transpose(v);
-    for (int lane = 0; lane < lanes; ++lane) to.put(lane * stride, v[lane], count);
+    if (to.residual != nullptr) {
+        for (int lane = 0; lane < lanes; ++lane) v[lane] = to.finish(lane * stride, v[lane], count);
+    }
+    Scalar* const y = to.y;
+    for (int lane = 0; lane < lanes; ++lane) store_first(y + lane * stride, v[lane], count);
 }
 
 }  // namespace
