@@ -15,12 +15,16 @@ from synthetic_machine import (
     profile_of,
     random_problems,
     samples_of,
+    synthetic_kernel,
 )
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.perfmodel.fit import fit_performance_model
 from sparseplan.perfmodel.interval import UNKNOWN
+from sparseplan.perfmodel.kernel_model import domain_of
+from sparseplan.perfmodel.limits import limits_of
 from sparseplan.perfmodel.predict import PerformanceModel
+from sparseplan.perfmodel.terms import roofline_terms
 
 
 def _model(truth: Truth, count: int = 120) -> PerformanceModel:
@@ -147,11 +151,20 @@ def test_far_outside_what_was_measured_is_marked_and_wider() -> None:
     assert far.high_s / far.low_s > 1.3 * near.high_s / near.low_s
 
 
-def test_unmeasured_threads_and_patterns_count_as_extrapolation() -> None:
+def test_unmeasured_threads_count_as_extrapolation() -> None:
     model = _model(Truth())
     (inside,) = random_problems(1, seed=1)
     assert model.predict(replace(inside, threads=1), SPARSE.name).extrapolated
-    assert model.predict(replace(inside, pattern="filter2d"), SPARSE.name).extrapolated
+
+
+def test_unmeasured_patterns_do_where_the_kernel_skips_groups() -> None:
+    problems, limits = random_problems(40, seed=1), limits_of(profile_of(()))
+    other = tuple(replace(problem, pattern="filter2d") for problem in problems)
+    for patterns, is_outside in ((("unstructured",), False), (("block", "filter2d"), True)):
+        spec = synthetic_kernel("conv2d_some_f32_synthetic", patterns=patterns)
+        terms = roofline_terms(problems, spec, limits)
+        distance = domain_of(spec, problems, terms).distance(other, terms)
+        assert (distance > 0.0).all() == is_outside
 
 
 def test_binding_resource_follows_the_work() -> None:
