@@ -30,6 +30,8 @@ OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     # GCC 12's checker misreads the size of glibc's thread-local blocks of loaded libraries, and gives up.
     "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:intercept_tls_get_addr=0",
+    # The module's thread-local memory is claimed when Python loads it: more than the loader keeps free unasked.
+    "GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=65536",
 }
 
 
