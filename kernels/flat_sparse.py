@@ -27,6 +27,7 @@ from .dense import UNITS
 from .flat_tiling import Area, Tiling, choose_tiling
 from .layout import BLOCK_IMAGES, native_layout
 from .native_layer import INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
+from .phases import Phases, halo_of, phases_of, tap_offsets
 from .problem import DTYPE_BYTES, Dtype, Problem
 from .spec import Cost, Layout
 
@@ -52,15 +53,12 @@ class FlatShape:
 
     Attributes
     ----------
-    phases_h, phases_w : tuple of int
-        Phases that some tap reads.
+    phases : Phases
+        Of one image.
     images : int
         Images interleaved innermost; 1 for the flat layout.
-    rows, pitch : int
-        Rows of a phase, and positions from one row to the next. The zeros right of a row serve as those left of the
-        next, so the pitch is smaller than a padded row.
-    phase_floats, channel_floats : int
-        From one phase, one channel to the next.
+    channel_floats : int
+        From one channel to the next.
     area : Area
         Vectors that cover the output of a channel: one a pixel where images are interleaved, so that nothing is
         computed for the zeros between rows; else a single row over all flat positions.
@@ -72,17 +70,18 @@ class FlatShape:
         Whether the copy is made a tile at a time, which then stays in level 2: `channel_floats` is that of a tile.
     """
 
-    phases_h: tuple[int, ...]
-    phases_w: tuple[int, ...]
+    phases: Phases
     images: int
-    rows: int
-    pitch: int
-    phase_floats: int
     channel_floats: int
     area: Area
     tiling: Tiling
     copies_input: bool
     copies_tiles: bool
+
+    @property
+    def phase_floats(self) -> int:
+        """From one phase to the next."""
+        return self.phases.phase_positions * self.images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,21 +103,11 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
     layout : Layout
         Of input and output; a blocked one interleaves as many images as a vector has lanes.
     """
-    (_, _, taps_h, taps_w), (stride_h, stride_w) = problem.weight_shape, problem.stride
-    reach_h, reach_w = (
-        np.arange(taps) * dilation for taps, dilation in zip((taps_h, taps_w), problem.dilation, strict=True)
-    )
-    phases_h = tuple(sorted({int(d % stride_h) for d in reach_h}))
-    phases_w = tuple(sorted({int(d % stride_w) for d in reach_w}))
-    rows = problem.h_out + int(reach_h[-1]) // stride_h
-    row = problem.w_out + int(reach_w[-1]) // stride_w
-    shared = min(_shared_zeros(problem, phase, row) for phase in phases_w)
-    pitch = max(problem.w_out, row - shared)
+    phases = phases_of(problem)
     blocked, scalar_bytes = layout in BLOCK_IMAGES, DTYPE_BYTES[isa.dtype]
     images = BLOCK_IMAGES.get(layout) or (_interleaved_images(problem, isa) if interleaved else 1)
 
-    phase_floats = (rows * pitch + row - pitch) * images
-    channel_floats = len(phases_h) * len(phases_w) * phase_floats
+    channel_floats = phases.held * images
     in_place = (
         (blocked or (layout == "nchw" and not interleaved and isa.guarded_loads))
         and problem.padding == (0, 0)
@@ -127,23 +116,23 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
     )
     # Interleaving NCHW a tile at a time would read pieces of lines from every plane of every image.
     by_tiles = not in_place and _is_pointwise(problem) and (layout == "nhwc" or images == 1)
-    halo_rows, halo_columns, phases = rows - problem.h_out, row - problem.w_out, len(phases_h) * len(phases_w)
+    (halo_rows, halo_columns), phase_count = halo_of(problem), len(phases.phases_h) * len(phases.phases_w)
     if images == isa.lanes and not by_tiles:
         area = Area(
             rows=problem.h_out,
             columns=problem.w_out,
             halo_rows=halo_rows,
             halo_columns=halo_columns,
-            phases=phases,
+            phases=phase_count,
         )
     else:
-        positions, halo = ((problem.h_out - 1) * pitch + problem.w_out) * images, halo_rows * pitch + halo_columns
+        positions, halo = phases.positions * images, halo_rows * phases.pitch + halo_columns
         area = Area(
             rows=1,
             columns=math.ceil(positions / isa.lanes),
             halo_rows=0.0,
             halo_columns=halo * images / isa.lanes,
-            phases=phases,
+            phases=phase_count,
         )
     tiling = choose_tiling(problem, area, isa, (cache_bytes(1), cache_bytes(2)))
     if by_tiles:
@@ -153,12 +142,8 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         line_floats = LINE_BYTES // scalar_bytes
         channel_floats = (math.ceil(channel_floats / line_floats) | 1) * line_floats
     return FlatShape(
-        phases_h=phases_h,
-        phases_w=phases_w,
+        phases=phases,
         images=images,
-        rows=rows,
-        pitch=pitch,
-        phase_floats=phase_floats,
         channel_floats=channel_floats,
         area=area,
         tiling=tiling,
@@ -200,8 +185,8 @@ def pack_flat(
         pad_h=problem.padding[0],
         pad_w=problem.padding[1],
         images=shape.images,
-        rows=shape.rows,
-        pitch=shape.pitch,
+        rows=shape.phases.rows,
+        pitch=shape.phases.pitch,
         phase_floats=shape.phase_floats,
         channel_floats=shape.channel_floats,
         area_rows=shape.area.rows,
@@ -218,8 +203,8 @@ def pack_flat(
         isa=isa.name,
         lanes=isa.lanes,
         shape=native_shape,
-        phases_h=list(shape.phases_h),
-        phases_w=list(shape.phases_w),
+        phases_h=list(shape.phases.phases_h),
+        phases_w=list(shape.phases.phases_w),
         weight=_values(weight, isa.dtype).reshape(problem.c_out, -1),
         tap_offset=_tap_offsets(problem, shape),
         block_taps=shape.tiling.c_block * taps_h * taps_w,
@@ -278,14 +263,6 @@ def _is_pointwise(problem: Problem) -> bool:
     return unmoved and problem.h_out * problem.w_out > 1
 
 
-def _shared_zeros(problem: Problem, phase: int, row: int) -> int:
-    """Zero columns that a phase has at both ends of a row of `row` columns: one row's right ones serve the next row."""
-    stride, padding = problem.stride[1], problem.padding[1]
-    left = max(0, math.ceil((padding - phase) / stride))
-    last = (problem.w_in - 1 + padding - phase) // stride
-    return min(left, max(0, row - 1 - last))
-
-
 def _interleaved_images(problem: Problem, isa: InstructionSet) -> int:
     if problem.h_out * problem.w_out > 1:
         return isa.lanes
@@ -322,14 +299,11 @@ def _values(weight: Tensor, dtype: Dtype) -> NDArray[np.float32]:
 
 def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:
     """Offset of each tap [C, R, S] of the first group from an output position to the input it multiplies, in floats."""
-    _, channels, taps_h, taps_w = problem.weight_shape
-    (shift_h, phase_h), (shift_w, phase_w) = (
-        np.divmod(np.arange(taps) * dilation, stride)
-        for taps, dilation, stride in zip((taps_h, taps_w), problem.dilation, problem.stride, strict=True)
+    taps = tap_offsets(
+        problem,
+        phase_step=shape.phase_floats,
+        row_step=shape.phases.pitch * shape.images,
+        column_step=shape.images,
     )
-    index_h, index_w = np.searchsorted(shape.phases_h, phase_h), np.searchsorted(shape.phases_w, phase_w)
-    phase = index_h[:, None] * len(shape.phases_w) + index_w[None, :]
-    position = shift_h[:, None] * shape.pitch + shift_w[None, :]
-    taps = phase * shape.phase_floats + position * shape.images
-    offsets = np.arange(channels)[:, None, None] * shape.channel_floats + taps[None]
+    offsets = np.arange(problem.weight_shape[1])[:, None, None] * shape.channel_floats + taps[None]
     return offsets.astype(np.uint32).ravel()

@@ -20,13 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch  # before _native: the extension must share torch's OpenMP runtime
 from torch import Tensor
 
 from . import _native
-from .dense import SHORT_DTYPES, TORCH_DTYPES, UNITS
-from .layout import check_residual
-from .native_layer import NATIVE_PATTERNS, check_tensor, check_weights, to_numpy
+from .dense import SHORT_DTYPES, UNITS
+from .native_layer import NATIVE_PATTERNS, check_weights, run_native, to_numpy
 from .pattern import NmPart, parse_pattern
 from .problem import DTYPE_BYTES, Dtype, Problem
 from .spec import Cost, KernelSpec, Machine
@@ -99,17 +97,7 @@ def _run(packed: PackedExpand, x: Tensor, residual: Tensor | None = None) -> Ten
     InputError
         If `x` does not have the shape and dtype of the problem, or `residual` is not like the output.
     """
-    problem = packed.problem
-    dtype = TORCH_DTYPES[problem.dtype]
-    check_tensor("input", x, problem.input_shape, dtype)
-    x = x.contiguous()
-    added = 0
-    if residual is not None:
-        check_residual(residual, problem.output_shape, dtype, "nchw")
-        added = residual.data_ptr()
-    y = torch.empty(problem.output_shape, dtype=dtype)
-    packed.native.run(x.data_ptr(), x.nbytes, added, y.data_ptr(), y.nbytes, torch.get_num_threads())
-    return y
+    return run_native(packed.problem, packed.native, x, residual)
 
 
 def _cost(problem: Problem, *, kernels: ExpandSet, method: Method) -> Cost:

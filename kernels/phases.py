@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .problem import Problem
 
@@ -46,13 +47,9 @@ class Phases:
 
 def phases_of(problem: Problem) -> Phases:
     """The phases that the taps of a problem read."""
-    reach_h, reach_w = _reach(problem)
-    stride_h, stride_w = problem.stride
-    phases_h, phases_w = (
-        tuple(sorted({d % stride for d in reach})) for reach, stride in ((reach_h, stride_h), (reach_w, stride_w))
-    )
-    rows = problem.h_out + reach_h[-1] // stride_h
-    row = problem.w_out + reach_w[-1] // stride_w
+    phases_h, phases_w = phases_read(problem)
+    halo_h, halo_w = halo_of(problem)
+    rows, row = problem.h_out + halo_h, problem.w_out + halo_w
     pitch = max(problem.w_out, row - min(_shared_zeros(problem, phase, row) for phase in phases_w))
     return Phases(
         phases_h=phases_h,
@@ -64,18 +61,36 @@ def phases_of(problem: Problem) -> Phases:
     )
 
 
-def tap_positions(problem: Problem, phases: Phases) -> list[int]:
-    """[R * S]: from an output position to the position of the phases that each tap multiplies."""
-    (shift_h, phase_h), (shift_w, phase_w) = (
-        np.divmod(reach, stride) for reach, stride in zip(_reach(problem), problem.stride, strict=True)
+def phases_read(problem: Problem) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Phases of rows and of columns that some tap reads, ascending."""
+    down, across = (
+        tuple(sorted({distance % stride for distance in reach}))
+        for reach, stride in zip(reach_of(problem), problem.stride, strict=True)
     )
-    index_h, index_w = np.searchsorted(phases.phases_h, phase_h), np.searchsorted(phases.phases_w, phase_w)
-    phase = index_h[:, None] * len(phases.phases_w) + index_w[None, :]
-    positions = phase * phases.phase_positions + shift_h[:, None] * phases.pitch + shift_w[None, :]
-    return [int(position) for position in positions.ravel()]
+    return down, across
 
 
-def _reach(problem: Problem) -> tuple[list[int], list[int]]:
+def halo_of(problem: Problem) -> tuple[int, int]:
+    """Rows and columns of a phase beyond those of the output."""
+    down, across = reach_of(problem)
+    return down[-1] // problem.stride[0], across[-1] // problem.stride[1]
+
+
+def tap_offsets(problem: Problem, *, phase_step: int, row_step: int, column_step: int) -> NDArray[np.int64]:
+    """[R, S]: from an output position to what each tap multiplies, where phases, rows and columns lie so far apart."""
+    (shift_h, phase_h), (shift_w, phase_w) = (
+        np.divmod(reach, stride) for reach, stride in zip(reach_of(problem), problem.stride, strict=True)
+    )
+    phases_h, phases_w = phases_read(problem)
+    index_h, index_w = np.searchsorted(phases_h, phase_h), np.searchsorted(phases_w, phase_w)
+    phase = index_h[:, None] * len(phases_w) + index_w[None, :]
+    offsets: NDArray[np.int64] = (
+        phase * phase_step + shift_h[:, None] * row_step + shift_w[None, :] * column_step
+    ).astype(np.int64)
+    return offsets
+
+
+def reach_of(problem: Problem) -> tuple[list[int], list[int]]:
     """Distance of each row and column of taps from the first, in pixels of the padded image."""
     down, across = (
         [tap * dilation for tap in range(taps)] for taps, dilation in zip(problem.kernel, problem.dilation, strict=True)

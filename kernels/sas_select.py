@@ -13,12 +13,10 @@ import math
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from . import _native
-from .layout import check_residual, empty_activation, memory_format
-from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, check_tensor, check_weights, to_numpy
+from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
 from .pattern import SasPart, parse_pattern
 from .problem import Op, Problem
 from .sas import why_slots_undefined
@@ -160,16 +158,7 @@ def run_sas(packed: PackedSas, x: Tensor, residual: Tensor | None = None) -> Ten
     InputError
         If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
-    problem = packed.problem
-    check_tensor("input", x, problem.input_shape, torch.float32)
-    address = 0
-    if residual is not None:
-        check_residual(residual, problem.output_shape, torch.float32, "nhwc")
-        address = residual.data_ptr()
-    x = x.contiguous(memory_format=memory_format(x.dim(), "nhwc"))
-    y = empty_activation(problem.output_shape, torch.float32, "nhwc")
-    packed.native.run(x.data_ptr(), x.nbytes, address, y.data_ptr(), y.nbytes, torch.get_num_threads())
-    return y
+    return run_native(packed.problem, packed.native, x, residual, layout="nhwc")
 
 
 def sas_cost(problem: Problem, *, isa: InstructionSet) -> Cost:

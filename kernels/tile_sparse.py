@@ -18,16 +18,14 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
-from .dense import SHORT_DTYPES, TORCH_DTYPES
+from .dense import SHORT_DTYPES
 from .groups import free_density
-from .layout import check_residual, empty_activation, memory_format
-from .native_layer import check_tensor, check_weights, to_numpy
+from .native_layer import check_weights, run_native, to_numpy
 from .pattern import BlockPart, SasPart, parse_pattern
-from .phases import Phases, phases_of, tap_positions
+from .phases import Phases, phases_of, tap_offsets
 from .problem import DTYPE_BYTES, Dtype, Op, Problem
 from .quantisation import Quantisation, quantise_layer, why_sums_overflow
 from .spec import Cost, KernelSpec, Machine, Unit
@@ -230,17 +228,7 @@ def run_tiles(packed: PackedTiles, x: Tensor, residual: Tensor | None = None) ->
     InputError
         If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
-    problem = packed.problem
-    dtype = TORCH_DTYPES[problem.dtype]
-    check_tensor("input", x, problem.input_shape, dtype)
-    other = 0
-    if residual is not None:
-        check_residual(residual, problem.output_shape, dtype, "nhwc")
-        other = residual.data_ptr()
-    x = x.contiguous(memory_format=memory_format(x.dim(), "nhwc"))
-    y = empty_activation(problem.output_shape, dtype, "nhwc")
-    packed.native.run(x.data_ptr(), x.nbytes, other, y.data_ptr(), y.nbytes, torch.get_num_threads())
-    return y
+    return run_native(packed.problem, packed.native, x, residual, layout="nhwc")
 
 
 def tiles_cost(problem: Problem) -> Cost:
@@ -300,7 +288,11 @@ def _choose_tiles(phases: Phases, position_bytes: int) -> int:
 
 
 def _taps(problem: Problem, layout: TileLayout) -> list[int]:
-    return [0] if layout.is_run else tap_positions(problem, layout.phases)
+    if layout.is_run:
+        return [0]
+    phases = layout.phases
+    taps = tap_offsets(problem, phase_step=phases.phase_positions, row_step=phases.pitch, column_step=1)
+    return [int(position) for position in taps.ravel()]
 
 
 def _native_shape(problem: Problem, layout: TileLayout, *, relu: bool, fill: int) -> _native.TilesShape:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .phases import halo_of, phases_read, reach_of
+from .phases import tap_offsets as phase_offsets
 from .problem import DTYPE_BYTES, Dtype, Problem
 
 WORD_BYTES = 4
@@ -113,17 +115,12 @@ def vector_shape(problem: Problem, vectors: VectorSet) -> VectorShape:
     flat = pointwise and problem.stride == (1, 1)
     n, h_in, w_in = (1, 1, problem.n * problem.h_in * problem.w_in) if flat else (problem.n, problem.h_in, problem.w_in)
     h_out, w_out = (1, w_in) if flat else (problem.h_out, problem.w_out)
-    (stride_h, stride_w), channels = problem.stride, problem.weight_shape[1]
+    stride_w, channels = problem.stride[1], problem.weight_shape[1]
     group_words = math.ceil(channels / vectors.word_channels)
     pixel_bytes = problem.c_in * DTYPE_BYTES[problem.dtype]
     in_place = _reads_in_place(problem, vectors, pixel_bytes)
 
-    reach_h, reach_w = (
-        np.arange(taps) * dilation for taps, dilation in zip(problem.kernel, problem.dilation, strict=True)
-    )
-    phases_h = tuple(sorted({int(d % stride_h) for d in reach_h}))
-    phases_w = tuple(sorted({int(d % stride_w) for d in reach_w}))
-    halo_h, halo_w = int(reach_h[-1]) // stride_h, int(reach_w[-1]) // stride_w
+    (phases_h, phases_w), (halo_h, halo_w) = phases_read(problem), halo_of(problem)
     run_pixels = _run_pixels(w_out, vectors)
     words = problem.groups * group_words * len(phases_h) * len(phases_w)
     budget = (PLACE_BYTES if in_place else COPY_BYTES) // (words * WORD_BYTES)
@@ -160,19 +157,12 @@ def vector_shape(problem: Problem, vectors: VectorSet) -> VectorShape:
 
 def tap_offsets(problem: Problem, shape: VectorShape) -> NDArray[np.uint32]:
     """[words, R * S]: bytes from a run's first word to the word that each tap of the first group multiplies."""
-    reach_h, reach_w = (
-        np.arange(taps) * dilation for taps, dilation in zip(problem.kernel, problem.dilation, strict=True)
-    )
     if shape.copies_input:
-        (shift_h, phase_h), (shift_w, phase_w) = (
-            np.divmod(reach, stride) for reach, stride in zip((reach_h, reach_w), problem.stride, strict=True)
-        )
-        index_h, index_w = np.searchsorted(shape.phases_h, phase_h), np.searchsorted(shape.phases_w, phase_w)
-        phase = index_h[:, None] * len(shape.phases_w) + index_w[None, :]
-        position = shift_h[:, None] * shape.pitch + shift_w[None, :]
-        taps, word_step = phase * shape.phase_bytes + position * WORD_BYTES, shape.word_bytes
+        steps = {"phase_step": shape.phase_bytes, "row_step": shape.pitch * WORD_BYTES, "column_step": WORD_BYTES}
+        taps, word_step = phase_offsets(problem, **steps), shape.word_bytes
     else:
         pixel_bytes = problem.c_in * DTYPE_BYTES[problem.dtype]
+        reach_h, reach_w = map(np.array, reach_of(problem))
         taps, word_step = (reach_h[:, None] * shape.w_in + reach_w[None, :]) * pixel_bytes, WORD_BYTES
     offsets = np.arange(shape.group_words)[:, None] * word_step + taps.reshape(1, -1)
     return offsets.astype(np.uint32)

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
-from .dense import SHORT_DTYPES, TORCH_DTYPES, UNITS
+from .dense import SHORT_DTYPES, UNITS
 from .errors import InputError
 from .groups import free_density
-from .layout import check_residual, empty_activation, memory_format
-from .native_layer import check_tensor, check_weights, to_numpy
+from .native_layer import check_weights, run_native, to_numpy
 from .pattern import BlockPart, SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Op, Problem
 from .quantisation import Quantisation, quantise_layer, why_sums_overflow
@@ -123,17 +121,7 @@ def run_vector(packed: PackedVector, x: Tensor, residual: Tensor | None = None) 
     InputError
         If `x` has another shape or dtype than the problem, or `residual` is not like the output.
     """
-    problem = packed.problem
-    dtype = TORCH_DTYPES[problem.dtype]
-    check_tensor("input", x, problem.input_shape, dtype)
-    added = 0
-    if residual is not None:
-        check_residual(residual, problem.output_shape, dtype, "nhwc")
-        added = residual.data_ptr()
-    x = x.contiguous(memory_format=memory_format(x.dim(), "nhwc"))
-    y = empty_activation(problem.output_shape, dtype, "nhwc")
-    packed.native.run(x.data_ptr(), x.nbytes, added, y.data_ptr(), y.nbytes, torch.get_num_threads())
-    return y
+    return run_native(packed.problem, packed.native, x, residual, layout="nhwc")
 
 
 def vector_cost(problem: Problem, *, vectors: VectorSet) -> Cost:

@@ -121,12 +121,13 @@ def profile_machine(
         if begun is None:
             start_s = clock()
             progress("measuring ceilings", 0, 1)
+            fingerprint = read_fingerprint(request.machine)
             begun = MachineProfile(
                 created=datetime.now(UTC),
                 budget=request.budget,
                 threads=request.threads,
-                fingerprint=read_fingerprint(request.machine),
-                ceilings=measure_ceilings(read_fingerprint(request.machine), probes, threads=request.threads),
+                fingerprint=fingerprint,
+                ceilings=measure_ceilings(fingerprint, probes, threads=request.threads),
                 samples=(),
                 elementwise=_elementwise(request.threads, TIME_TABLES[request.budget], progress),
                 stability=(),

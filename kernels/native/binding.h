@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "cpu_features.h"
-#include "scratch.h"
+#include "pages.h"
 
 namespace sparseplan {
 
@@ -56,7 +56,7 @@ struct Layer {
         require(x_bytes == input_bytes && y_bytes == output_bytes, "x or y differs from the packed problem");
         require(threads >= 1, "threads must be at least 1");
         nb::gil_scoped_release release;
-        expect_writes(reinterpret_cast<void*>(y), static_cast<int64_t>(y_bytes));
+        expect_writes(reinterpret_cast<void*>(y), y_bytes);
         packed.run(reinterpret_cast<const void*>(x), reinterpret_cast<const void*>(residual), reinterpret_cast<void*>(y),
                    threads);
     }

@@ -1,19 +1,15 @@
 #include "scratch.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <cstdlib>
-#include <new>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "pages.h"
+#include "parallel.h"
 
 namespace sparseplan {
 namespace {
 
-constexpr int64_t kHugePage = int64_t{1} << 21;
-constexpr int64_t kManyPages = int64_t{1} << 16;  // a share of the first-level TLB (72 pages on Zen 4) that is felt
+constexpr size_t kManyPages = size_t{1} << 16;  // a share of the first-level TLB (72 pages on Zen 4) that is felt
 
 class Buffer {
   public:
@@ -31,16 +27,8 @@ class Buffer {
         std::free(data_);
         data_ = nullptr;
         floats_ = 0;
-        int64_t bytes = std::max<int64_t>(floats * int64_t{sizeof(float)}, 64);
-        const int64_t alignment = bytes >= kManyPages ? kHugePage : 64;
-        bytes = (bytes + alignment - 1) / alignment * alignment;
-        data_ = static_cast<float*>(std::aligned_alloc(alignment, bytes));
-        if (data_ == nullptr) throw std::bad_alloc();
-#ifdef __linux__
-        // A non-zero touches another page each time: small pages miss the first-level TLB at every step.
-        if (alignment == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);
-#endif
-        floats_ = bytes / int64_t{sizeof(float)};
+        data_ = static_cast<float*>(allocate_pages(floats * sizeof(float), kManyPages));
+        floats_ = floats;
     }
 
     float* data_ = nullptr;
@@ -53,19 +41,10 @@ thread_local Buffer buffers[2];
 
 float* thread_scratch(Slot slot, int64_t floats) { return buffers[static_cast<int>(slot)].reserve(floats); }
 
-void expect_writes([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
-#ifdef __linux__
-    constexpr int64_t kLarge = 2 * kHugePage;
-    if (bytes < kLarge) return;
-    const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
-    const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kHugePage * kHugePage;
-    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
-
 void fill_scratch(float value, int threads) {
-#pragma omp parallel num_threads(threads)
-    for (Buffer& buffer : buffers) buffer.fill(value);
+    run_team(threads, [value] {
+        for (Buffer& buffer : buffers) buffer.fill(value);
+    });
 }
 
 }  // namespace sparseplan

@@ -86,7 +86,8 @@ def test_kernels_share_the_openmp_runtime_of_torch() -> None:
 def test_packing_refuses_what_would_leave_memory(isa: InstructionSet) -> None:
     problem = Problem(op="conv2d", n=1, c_in=2, c_out=3, h_in=4, w_in=4, pattern="unstructured", sparsity=0.5)
     shape = flat_shape(problem, isa, interleaved=False)
-    sizes = {name: getattr(shape, name) for name in ("images", "rows", "pitch", "phase_floats", "channel_floats")}
+    sizes = {name: getattr(shape, name) for name in ("images", "phase_floats", "channel_floats")}
+    sizes |= {"rows": shape.phases.rows, "pitch": shape.phases.pitch}
     sizes |= {"area_rows": shape.area.rows, "area_columns": shape.area.columns, "copies_input": shape.copies_input}
     sizes |= {"tile_rows": shape.tiling.tile.rows, "tile_columns": shape.tiling.tile.columns}
     sizes |= {"k_block": shape.tiling.k_block, "c_blocks": shape.tiling.c_blocks}

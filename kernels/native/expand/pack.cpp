@@ -162,6 +162,14 @@ class Packer {
 // for each sample anyway: there many rows win at any batch.
 int64_t rows_of(ExpandFormat format, int64_t n) { return format == ExpandFormat::expand && n > 2 ? kFewRows : kManyRows; }
 
+// A copy in large pages. Vectors are read whole, and words of bits, beyond the last ones.
+PackedVector<uint8_t> with_room(const std::vector<uint8_t>& content) {
+    constexpr size_t kOverread = 64;
+    PackedVector<uint8_t> room(content.size() + kOverread, uint8_t{0});
+    std::copy(content.begin(), content.end(), room.begin());
+    return room;
+}
+
 }  // namespace
 
 ExpandSparse::ExpandSparse(const ExpandTable& isa, ExpandFormat format, int64_t n, int64_t c_out, int64_t c_in,
@@ -181,9 +189,9 @@ ExpandSparse::ExpandSparse(const ExpandTable& isa, ExpandFormat format, int64_t 
     packer.mark();
     starts_ = std::move(packer.starts);
     windows_ = std::move(packer.windows);
-    bits_ = Pages(packer.bits);
-    places_ = Pages(packer.places);
-    values_ = Pages(packer.values);
+    bits_ = with_room(packer.bits);
+    places_ = with_room(packer.places);
+    values_ = with_room(packer.values);
     bias_.assign(blocks * row_count, 0.0f);
     if (bias != nullptr) std::copy(bias, bias + c_out, bias_.begin());
     packed_bytes_ = static_cast<int64_t>(packer.bits.size() + packer.places.size() + packer.values.size() +

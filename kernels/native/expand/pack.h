@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "expand/pages.h"
 #include "expand/plan.h"
 #include "expand/table.h"
+#include "pages.h"
 
 namespace sparseplan {
 
@@ -27,7 +27,7 @@ class ExpandSparse {
     std::vector<ExpandBlock> starts_;
     std::vector<int32_t> windows_;
     std::vector<float> bias_;
-    Pages bits_, places_, values_;
+    PackedVector<uint8_t> bits_, places_, values_;
     int64_t packed_bytes_ = 0;
 };
 

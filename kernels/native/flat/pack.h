@@ -6,7 +6,7 @@
 
 #include "flat/plan.h"
 #include "flat/table.h"
-#include "packed_vector.h"
+#include "pages.h"
 
 namespace sparseplan {
 

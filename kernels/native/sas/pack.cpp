@@ -1,33 +1,11 @@
 #include "sas/pack.h"
 
 #include <algorithm>
-#include <new>
 #include <stdexcept>
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 namespace sparseplan {
 
 namespace {
-
-constexpr int64_t kHugePage = int64_t{1} << 21;
-
-// On a 64-byte boundary, so that no vector straddles two cache lines; large ones in huge pages, for the rows that a pixel
-// reads may each lie in another page.
-float* aligned_zeros(int64_t floats) {
-    int64_t bytes = floats * int64_t{sizeof(float)};
-    const int64_t alignment = bytes >= kHugePage ? kHugePage : 64;
-    bytes = std::max<int64_t>((bytes + alignment - 1) / alignment * alignment, alignment);
-    float* memory = static_cast<float*>(std::aligned_alloc(alignment, bytes));
-    if (memory == nullptr) throw std::bad_alloc();
-#ifdef __linux__
-    if (alignment == kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);
-#endif
-    std::fill(memory, memory + bytes / int64_t{sizeof(float)}, 0.0f);
-    return memory;
-}
 
 // Output columns where a kernel column enters or leaves the image, and the end of the row.
 std::vector<int64_t> column_breaks(const SasPlan& shape, int64_t kernel_w, int64_t dilation_w) {
@@ -80,11 +58,11 @@ SasSelect::SasSelect(const SasTable& isa, const SasPlan& shape, const float* wei
     breaks_ = column_breaks(shape, kernel_w, dilation_w);
 
     bias_.assign(plan_.k_tasks * pitch, 0.0f);
-    weights_.reset(aligned_zeros(plan_.k_tasks * k_block_floats));
+    weights_.assign(plan_.k_tasks * k_block_floats, 0.0f);
     for (int64_t k = 0; k < shape.c_out; ++k) {
         const int64_t block = k / k_group * plan_.k_blocks + k % k_group / pitch, lane = k % k_group % pitch;
         if (bias != nullptr) bias_[block * pitch + lane] = bias[k];
-        float* to = weights_.get() + block * k_block_floats + lane;
+        float* to = weights_.data() + block * k_block_floats + lane;
         const float* from = weight + k * channels * slots * taps;
         for (int64_t wide = 0; wide < channels * slots; ++wide) {
             // Bit 0 of the slot is the sign of the value itself: |x| w = x (-w) there, so the kernel reads x as it is.
@@ -98,7 +76,7 @@ SasSelect::SasSelect(const SasTable& isa, const SasPlan& shape, const float* wei
     plan_.starts = starts_.data();
     plan_.runs = runs_.data();
     plan_.bias = bias_.data();
-    plan_.weights = reinterpret_cast<const char*>(weights_.get());
+    plan_.weights = reinterpret_cast<const char*>(weights_.data());
     plan_.weights_end = plan_.weights + plan_.k_tasks * plan_.k_block_bytes;
 }
 

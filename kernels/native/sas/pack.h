@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
+#include "pages.h"
 #include "sas/plan.h"
 #include "sas/table.h"
 
@@ -26,16 +25,12 @@ class SasSelect {
     }
 
   private:
-    struct Free {
-        void operator()(float* memory) const { std::free(memory); }
-    };
-
     const SasTable& isa_;
     SasPlan plan_;
     std::vector<int64_t> breaks_, starts_;
     std::vector<SasRun> runs_;
     std::vector<float> bias_;
-    std::unique_ptr<float, Free> weights_;
+    PackedVector<float> weights_;  // large, as the rows that a pixel reads may each lie in another page
 };
 
 }  // namespace sparseplan

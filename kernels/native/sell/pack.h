@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "sell/plan.h"
-#include "packed_vector.h"
+#include "pages.h"
 #include "sell/table.h"
 
 namespace sparseplan {
