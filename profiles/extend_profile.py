@@ -13,9 +13,8 @@ from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import KernelSpec, Machine
 from .measure_elementwise import SIZES_BYTES, measure_elementwise
-from .sample_kernels import NOISY_SPREAD_FRAC, kernels_to_time, sample_kernels
+from .sample_kernels import kernels_to_time, pooled_sample, sample_kernels
 from .schema import ElementwiseSample, KernelSample, MachineProfile
-from .timing import pool
 
 Work = tuple[Problem, str]
 """A problem and the name of a kernel."""
@@ -82,7 +81,7 @@ def extend_profile(
         torch.set_num_threads(threads_before)
     progress("measuring the model's layers", 1, 1)
     kept = tuple(sample for sample in profile.samples if (sample.problem, sample.kernel) not in takes)
-    added = tuple(_pooled(samples) for samples in takes.values())
+    added = tuple(pooled_sample(samples) for samples in takes.values())
     return profile.model_copy(
         update={
             "samples": kept + added,
@@ -101,8 +100,3 @@ def _others(
 ) -> tuple[ElementwiseSample, ...]:
     again = {(sample.operation, sample.bytes_moved) for sample in measured}
     return tuple(sample for sample in before if (sample.operation, sample.bytes_moved) not in again)
-
-
-def _pooled(samples: Sequence[KernelSample]) -> KernelSample:
-    time_s = pool([sample.time_s for sample in samples])
-    return samples[0].model_copy(update={"time_s": time_s, "noisy": time_s.spread_frac > NOISY_SPREAD_FRAC})

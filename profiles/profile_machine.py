@@ -38,7 +38,7 @@ class TimeTable:
 
 TIME_TABLES: dict[Budget, TimeTable] = {
     "quick": TimeTable(total_s=56.0, elementwise_s=6.0, elementwise_sizes=SIZES_BYTES[:-1], problem_s=0.1),
-    "standard": TimeTable(total_s=285.0, elementwise_s=12.0, elementwise_sizes=SIZES_BYTES, problem_s=0.2),
+    "standard": TimeTable(total_s=285.0, elementwise_s=12.0, elementwise_sizes=SIZES_BYTES, problem_s=0.1),
     "full": TimeTable(total_s=1740.0, elementwise_s=40.0, elementwise_sizes=SIZES_BYTES, problem_s=0.5),
 }
 """Totals of 60 s, 5 min and 30 min, less what starting up and the last problem may take."""

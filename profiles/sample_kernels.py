@@ -15,7 +15,7 @@ from ..kernels.select import eligible
 from ..kernels.spec import KernelSpec, Machine
 from ..kernels.weights import make_weight
 from .schema import KernelSample
-from .timing import measure_alternating
+from .timing import measure_alternating, pool
 
 NOISY_SPREAD_FRAC = 0.02
 
@@ -81,3 +81,9 @@ def sample_kernels(
         )
         for kernel, time_s, pack_time_s in zip(kernels, times, pack_times_s, strict=True)
     )
+
+
+def pooled_sample(takes: Sequence[KernelSample]) -> KernelSample:
+    """One sample from several of the same kernel and problem, taken apart from each other."""
+    time_s = pool([take.time_s for take in takes])
+    return takes[0].model_copy(update={"time_s": time_s, "noisy": time_s.spread_frac > NOISY_SPREAD_FRAC})

@@ -81,7 +81,9 @@ def measure_alternating(
 ) -> tuple[TimeStats, ...]:
     """Time rivals in turn until every interval is narrow enough or the budget ends.
 
-    Alternation makes drift of the machine hit all rivals alike, so ratios within one call hold.
+    Alternation makes drift of the machine hit all rivals alike, so ratios within one call hold. Each turn begins with a
+    call that is not timed: how much a rival left in the caches must not decide, so that times are those of warm caches
+    whoever is measured beside.
 
     Parameters
     ----------
@@ -99,6 +101,7 @@ def measure_alternating(
     try:
         while True:
             for call, repeat, taken in zip(calls, repeats, samples, strict=True):
+                call()
                 start = time.perf_counter()
                 for _ in range(repeat):
                     call()

@@ -128,16 +128,14 @@ def validate(
         work = _interleave(fresh_problems(budget, measured.threads, seed=seed), _layer_problems(layers, seed))
     else:
         work = iter(read_records(Path(problems), Problem, kind="problem"))
-    cases = tuple(
-        measure_cases(
-            work,
-            machine=machine,
-            registry=REGISTRY,
-            seed=seed,
-            budget_s=(RANDOM_SHARE + LAYER_SHARE) * table.total_s,
-            problem_s=table.problem_s,
-            progress=progress,
-        )
+    cases = measure_cases(
+        work,
+        machine=machine,
+        registry=REGISTRY,
+        seed=seed,
+        budget_s=(RANDOM_SHARE + LAYER_SHARE) * table.total_s,
+        problem_s=table.problem_s,
+        progress=progress,
     )
     if not cases:
         raise InputError(f"no problem of {problems} has a kernel to measure on this machine; give others")
