@@ -21,11 +21,13 @@ CACHE_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 USUAL_CACHE_BYTES = {1: 32 * 1024, 2: 1024 * 1024}
 """Taken where the system says nothing: 32 KiB as on most CPUs, and the 1 MiB of Zen 4 and Skylake-SP."""
 
-_MKLDNN_OPS = (
-    "_convolution_pointwise",
-    "_reorder_convolution_weight",
-    "_linear_pointwise",
-    "_reorder_linear_weight",
+_TORCH_OPS = (
+    "mkldnn::_convolution_pointwise",
+    "mkldnn::_reorder_convolution_weight",
+    "mkldnn::_linear_pointwise",
+    "mkldnn::_reorder_linear_weight",
+    "mkl::_mkl_linear",
+    "mkl::_mkl_reorder_linear_weight",
 )
 
 
@@ -63,6 +65,10 @@ def cache_bytes(level: int, folder: Path = CACHE_FOLDER) -> int:
 
 
 def _torch_ops() -> tuple[str, ...]:
-    if not torch.backends.mkldnn.is_available():
-        return ()
-    return tuple(f"mkldnn::{name}" for name in _MKLDNN_OPS if hasattr(torch.ops.mkldnn, name))
+    libraries = {"mkldnn": torch.backends.mkldnn.is_available(), "mkl": torch.backends.mkl.is_available()}
+    found = []
+    for operator in _TORCH_OPS:
+        library, name = operator.split("::")
+        if libraries[library] and hasattr(getattr(torch.ops, library), name):
+            found.append(operator)
+    return tuple(found)

@@ -35,6 +35,7 @@ SHORT_DTYPES: dict[Dtype, str] = {"float32": "f32", "bfloat16": "bf16", "float16
 
 CONV_OPS = ("mkldnn::_reorder_convolution_weight", "mkldnn::_convolution_pointwise")
 LINEAR_OPS = ("mkldnn::_reorder_linear_weight", "mkldnn::_linear_pointwise")
+MKL_OPS = ("mkl::_mkl_reorder_linear_weight", "mkl::_mkl_linear")
 
 _LANES = 16
 """Output channels that oneDNN's kernels round up to: the float32 lanes of AVX-512, the rows of an AMX tile."""
@@ -205,6 +206,30 @@ def run_linear_onednn(packed: PackedLinear, x: Tensor, residual: Tensor | None =
     return y
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedMkl:
+    """A linear layer as MKL packs it for one batch; the library asks for the plain weight too."""
+
+    plain: PackedLinear
+    weight: Tensor
+    batch: int
+
+
+def pack_linear_mkl(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool) -> PackedMkl:
+    """Pack the weight for the batch of the problem."""
+    plain = pack_linear_torch(problem, weight, bias, relu)
+    packed = torch.ops.mkl._mkl_reorder_linear_weight(plain.weight, problem.n)
+    return PackedMkl(plain=plain, weight=packed, batch=problem.n)
+
+
+def run_linear_mkl(packed: PackedMkl, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """[N, C] to [N, K] through MKL, as torch.compile with frozen weights runs a float32 linear."""
+    plain = packed.plain
+    _check(plain, residual, x, "nchw")
+    y: Tensor = torch.ops.mkl._mkl_linear(x, packed.weight, plain.weight, plain.bias, packed.batch)
+    return finish(y, residual, relu=plain.relu)
+
+
 def finish(y: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
     """Add the residual to an output and rectify it, in place."""
     if residual is not None:
@@ -244,10 +269,8 @@ def prepacked_cost(problem: Problem) -> Cost:
 
 def conv2d_torch_cost(problem: Problem, *, layout: Layout) -> Cost:
     """`prepacked_cost` plus the copies of each call: weights are reordered, nchw activations too."""
-    copied = (
-        problem.weight_bytes if layout == "nhwc" else problem.weight_bytes + problem.input_bytes + problem.output_bytes
-    )
-    return with_copies(prepacked_cost(problem), copied)
+    reordered = 0.0 if layout == "nhwc" else (problem.input_bytes + problem.output_bytes) / DTYPE_BYTES[problem.dtype]
+    return with_copies(prepacked_cost(problem), problem.weight_bytes, values_dealt=reordered)
 
 
 def linear_torch_cost(problem: Problem) -> Cost:
@@ -255,9 +278,13 @@ def linear_torch_cost(problem: Problem) -> Cost:
     return with_copies(prepacked_cost(problem), problem.weight_bytes)
 
 
-def with_copies(cost: Cost, copied_bytes: float) -> Cost:
-    """The cost with `copied_bytes` more read and written."""
-    return replace(cost, bytes_moved=cost.bytes_moved + 2.0 * copied_bytes)
+def with_copies(cost: Cost, copied_bytes: float, *, values_dealt: float = 0.0) -> Cost:
+    """The cost with `copied_bytes` more read and written, and values put in another order."""
+    return replace(
+        cost,
+        bytes_copied=cost.bytes_copied + 2.0 * copied_bytes,
+        values_dealt=cost.values_dealt + values_dealt,
+    )
 
 
 def _round_up(count: int) -> int:
@@ -284,6 +311,25 @@ def why_onednn_unsupported(problem: Problem, machine: Machine) -> str | None:
     if problem.dtype == "bfloat16" and "avx512" not in machine.isa:
         return f"oneDNN needs avx512 for bfloat16, this machine allows {', '.join(machine.isa)}"
     return None
+
+
+def why_mkl_unsupported(problem: Problem, machine: Machine) -> str | None:
+    """MKL needs its operators in torch."""
+    if reason := why_torch_unsupported(problem, machine):
+        return reason
+    if missing := [name for name in MKL_OPS if name not in machine.torch_ops]:
+        return f"this torch lacks the operator {missing[0]}"
+    return None
+
+
+def runs_in_networks(kernel: KernelSpec, machine: Machine) -> bool:
+    """Whether torch itself would run a dense kernel in a network, eager or compiled.
+
+    Compiled networks call MKL for a float32 linear where torch has it, although oneDNN is often faster.
+    """
+    if kernel.op != "linear" or kernel.dtype != "float32" or kernel.run is not run_linear_onednn:
+        return True
+    return any(name not in machine.torch_ops for name in MKL_OPS)
 
 
 def _conv2d_torch(dtype: Dtype, layout: Layout) -> KernelSpec:
@@ -346,6 +392,19 @@ def _linear_onednn(dtype: Dtype) -> KernelSpec:
     )
 
 
+_LINEAR_MKL = KernelSpec(
+    name="linear_dense_f32_nchw__mkl",
+    op="linear",
+    patterns=("dense",),
+    dtype="float32",
+    isa="any",
+    layout="nchw",
+    pack=pack_linear_mkl,
+    run=run_linear_mkl,
+    cost=prepacked_cost,
+    why_unsupported=why_mkl_unsupported,
+)
+
 _DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16")
 _LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 
@@ -354,4 +413,5 @@ KERNELS: tuple[KernelSpec, ...] = (
     *(_conv2d_onednn(dtype) for dtype in _DTYPES),
     *(_linear_torch(dtype) for dtype in _DTYPES),
     *(_linear_onednn(dtype) for dtype in _DTYPES),
+    _LINEAR_MKL,
 )

@@ -234,14 +234,22 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
     scalar_bytes = DTYPE_BYTES[isa.dtype]
     outside = (problem.input_bytes + problem.output_bytes) * _stored_images(problem, layout) / problem.n
-    copied = 2.0 * problem.c_in * shape.channel_floats * scalar_bytes * blocks if shape.copies_input else 0.0
-    near, far = (copied * shape.area.tiles(shape.tiling.tile), 0.0) if shape.copies_tiles else (0.0, copied)
+    tiles, tasks = shape.area.tiles(shape.tiling.tile), _tasks(problem, shape, blocks)
+    copied = 0.0
+    if shape.copies_input:
+        copied = float(problem.c_in * shape.channel_floats * blocks * (tiles if shape.copies_tiles else 1))
+    # Rows of planes are copied in vectors; whatever changes the order of values, value by value.
+    in_order = layout != "nhwc" and problem.stride == (1, 1) and (shape.images == 1 or layout in BLOCK_IMAGES)
+    written = float(problem.c_out * shape.area.written(shape.tiling.tile, isa.lanes) * blocks * isa.lanes)
     return Cost(
         unit=UNITS[isa.dtype],
         flop=2.0 * nonzeros * shape.area.vectors * blocks * isa.lanes,
-        bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * scalar_bytes + near,
-        bytes_moved=outside + far + nonzeros * ENTRY_BYTES,
-        tasks=_tasks(problem, shape, blocks),
+        bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * scalar_bytes,
+        bytes_moved=outside + nonzeros * ENTRY_BYTES,
+        tasks=tasks,
+        bytes_copied=2.0 * scalar_bytes * (written + (copied if in_order else 0.0)),
+        values_dealt=0.0 if in_order else copied * (problem.threads if tasks > blocks else 1),
+        starts=float(problem.c_out * tiles * shape.tiling.c_blocks * blocks),
     )
 
 

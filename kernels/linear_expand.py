@@ -132,8 +132,10 @@ def _cost(problem: Problem, *, kernels: ExpandSet, method: Method) -> Cost:
         unit=UNITS[problem.dtype],
         flop=2.0 * vectors * kernels.lanes * problem.n,
         bytes_streamed=streamed * passes + float(input_loads * problem.n * value_bytes),
-        bytes_moved=problem.input_bytes + problem.output_bytes + weights + 2.0 * dealt,
+        bytes_moved=problem.input_bytes + problem.output_bytes + weights,
         tasks=blocks,
+        bytes_copied=2.0 * dealt,
+        starts=float(blocks * passes),
     )
 
 

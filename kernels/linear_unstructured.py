@@ -93,6 +93,7 @@ def _cost_sell(problem: Problem, *, isa: InstructionSet) -> Cost:
         bytes_streamed=stored * SELL_ENTRY_BYTES * passes + gathered + problem.output_bytes,
         bytes_moved=problem.input_bytes + problem.output_bytes + stored * SELL_ENTRY_BYTES,
         tasks=slices,
+        starts=float(slices * passes),
     )
 
 

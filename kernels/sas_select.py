@@ -164,7 +164,7 @@ def run_sas(packed: PackedSas, x: Tensor, residual: Tensor | None = None) -> Ten
 def sas_cost(problem: Problem, *, isa: InstructionSet) -> Cost:
     """One multiply-add a vector of output channels, each with a load of its own; see `sas_shape`.
 
-    On Zen 4 the time is ``bytes_streamed`` at the rate of level 1 plus ``bytes_moved`` at that of memory, within 0.8 to
+    On Zen 4 the time is the streamed bytes at the rate of level 1 plus the others at that of memory, within 0.8 to
     1.3 over ResNet and MobileNetV2 layers; the dense layer over all slots takes ``m * flop`` at 0.9 of the peak. So
     selection wins m / 1.6 to m / 1.4 where weights are reused, about as much where one pixel reads them from memory,
     and least where 4 to 16 pixels do: they choose nearly all rows, so both kernels wait for the same bytes.
@@ -181,8 +181,9 @@ def sas_cost(problem: Problem, *, isa: InstructionSet) -> Cost:
         unit="fma_f32",
         flop=2.0 * pixels * outputs * steps,
         bytes_streamed=shape.streamed_vectors * pixels * isa.lanes * FLOAT_BYTES,
-        bytes_moved=problem.input_bytes + problem.output_bytes + weight_bytes + 2.0 * slot_bytes,
+        bytes_moved=problem.input_bytes + problem.output_bytes + weight_bytes,
         tasks=tiles * parts,
+        bytes_copied=2.0 * slot_bytes,
     )
 
 

@@ -118,7 +118,7 @@ def wide_cost(problem: Problem, *, inner: KernelSpec) -> Cost:
     """The dense layer over all slots, and the expansion, which reads the narrow tensor and writes the wide one."""
     wide = wide_problem(problem)
     cost = inner.cost(wide)
-    return replace(cost, bytes_moved=cost.bytes_moved + problem.input_bytes + wide.input_bytes)
+    return replace(cost, bytes_copied=cost.bytes_copied + problem.input_bytes + wide.input_bytes)
 
 
 def why_wide_unsupported(problem: Problem, machine: Machine, *, inner: KernelSpec) -> str | None:

@@ -86,8 +86,10 @@ def nominal_time_s(kernel: KernelSpec, problem: Problem, machine: Machine) -> fl
     workers = min(problem.threads, cost.tasks)
     flop_per_s = _rate(FLOP_PER_CYCLE[cost.unit], kernel, machine) * CLOCK_HZ
     load_byte_per_s = _rate(LOAD_BYTE_PER_CYCLE, kernel, machine) * CLOCK_HZ
-    core_s = max(cost.flop / flop_per_s, cost.bytes_streamed / load_byte_per_s) + cost.bytes_moved / DRAM_BYTE_PER_S
-    return core_s / workers
+    # Values that are dealt out one by one take about a cycle each.
+    core_s = max(cost.flop / flop_per_s, cost.bytes_streamed / load_byte_per_s) + cost.values_dealt / CLOCK_HZ
+    memory_s = (cost.bytes_moved + cost.bytes_copied) / DRAM_BYTE_PER_S
+    return (core_s + memory_s) / workers
 
 
 def _rate(table: dict[str, float], kernel: KernelSpec, machine: Machine) -> float:

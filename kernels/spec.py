@@ -35,10 +35,15 @@ class Cost:
     bytes_streamed : float
         Bytes that the inner loops load or store, counted at the level closest to the registers.
     bytes_moved : float
-        Compulsory bytes: input and output once, packed weights once, copies that the kernel makes (each read and
-        write counts).
+        Compulsory bytes: input and output once, packed weights once.
     tasks : int
         Independent pieces of work that threads share.
+    bytes_copied : float
+        Of copies that the kernel makes before or after its inner loops, in whole vectors (each read and write counts).
+    values_dealt : float
+        Values that such copies move one by one or transpose: strided inputs, changes of layout.
+    starts : float
+        Times that an inner loop starts over (a tile of sums, a row of non-zeros): what does not shrink with the zeros.
     """
 
     unit: Unit
@@ -46,6 +51,9 @@ class Cost:
     bytes_streamed: float
     bytes_moved: float
     tasks: int
+    bytes_copied: float = 0.0
+    values_dealt: float = 0.0
+    starts: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

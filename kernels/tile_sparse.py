@@ -243,8 +243,9 @@ def tiles_cost(problem: Problem) -> Cost:
         unit=UNITS[problem.dtype],
         flop=2.0 * work.products * TILE_ROWS * TILE_ROWS * depth,
         bytes_streamed=(work.products + work.weight_loads + 2.0 * work.stores) * TILE_BYTES + problem.output_bytes,
-        bytes_moved=problem.input_bytes + problem.output_bytes + work.weight_tiles * TILE_BYTES + 2.0 * copied,
+        bytes_moved=problem.input_bytes + problem.output_bytes + work.weight_tiles * TILE_BYTES,
         tasks=_tasks(problem, layout),
+        bytes_copied=2.0 * copied,
     )
 
 

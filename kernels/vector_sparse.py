@@ -139,8 +139,10 @@ def vector_cost(problem: Problem, *, vectors: VectorSet) -> Cost:
         unit=UNITS[problem.dtype],
         flop=2.0 * entries * vectors.word_channels * vectors.lanes * pixels,
         bytes_streamed=tiles * packed + entries * pixels * WORD_BYTES + pixels * blocks * lane_bytes,
-        bytes_moved=problem.input_bytes + problem.output_bytes + copied + packed,
+        bytes_moved=problem.input_bytes + problem.output_bytes + packed,
         tasks=max(shape.bands, min(tiles * blocks, 8 * problem.threads)),
+        bytes_copied=copied,
+        starts=float(tiles * blocks),
     )
 
 

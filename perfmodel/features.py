@@ -9,6 +9,8 @@ import numpy as np
 from ..kernels.problem import Problem
 from .limits import Floats
 
+LEAST_SHARE = 1e-3
+"""Smaller parts of a time are all alike."""
 LANES = 16
 """float32 values in the widest vector register of present CPUs: tails beside it make the staircases over channels."""
 
@@ -37,6 +39,22 @@ def _of_one(problem: Problem) -> list[float]:
     )
     tails = (problem.n, problem.c_in, problem.c_out, problem.w_out, problem.n * pixels)
     return [*np.log(sizes), *(np.log(-(-size // LANES) * LANES / size) for size in tails)]
+
+
+def difficulty_features(shape: Floats, times_s: Floats, total_s: Floats) -> Floats:
+    """[problems, features]: the shape, which resources the time goes to, and how long it is.
+
+    Parameters
+    ----------
+    shape : array
+        [problems, features] of `shape_features`.
+    times_s : array
+        [resources, problems] of `roofline.roofline_times`.
+    total_s : array
+        [problems].
+    """
+    shares = np.log(np.maximum(times_s / total_s, LEAST_SHARE))
+    return np.column_stack([shape, shares.T, np.log(total_s)])
 
 
 def layer_key(problem: Problem) -> tuple[object, ...]:

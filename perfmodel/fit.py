@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,12 @@ from ..kernels.problem import Problem
 from ..kernels.spec import KernelSpec
 from ..profiles.schema import KernelSample, MachineProfile
 from .anchors import AnchorSamples, anchors_of
+from .difficulty import HeldOut, fit_difficulty
 from .elementwise import fit_elementwise
 from .features import layer_key, shape_features
 from .fit_roofline import fit_roofline
-from .interval import FEW_SAMPLES, UNKNOWN, conformal_interval
-from .kernel_model import KernelModel, domain_of
+from .interval import FEW_SAMPLES, UNKNOWN, LogInterval, conformal_interval
+from .kernel_model import KernelModel, domain_of, hardness
 from .limits import Floats, Limits, limits_of
 from .predict import PerformanceModel
 from .residual import fit_residual
@@ -59,14 +60,15 @@ class _Fitted:
     """A kernel's model before its interval is known."""
 
     model: KernelModel
-    held_out: Floats
+    held_out: HeldOut
 
 
 def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec]) -> PerformanceModel:
     """Fit every kernel of a registry to a profile.
 
     Per kernel: efficiencies of the roofline terms by robust least squares; a Gaussian process over shapes for the
-    rest, kept only if it lowers the error on held-out layers; an interval from the residuals on held-out layers. On
+    rest, kept only if it lowers the error on held-out layers; an interval from the residuals on held-out layers, each
+    in units of how hard its prediction is. On
     layers that were measured themselves the measurements are interpolated, with an interval from samples left out. A
     kernel with few samples borrows the residuals of its family, one without samples gets the analytic bound with a
     wide interval.
@@ -83,8 +85,14 @@ def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec
     fitted = {
         spec.name: _fit_kernel(spec, tuple(samples[spec.name]), limits) for spec in registry if samples.get(spec.name)
     }
+    difficulty, factors = fit_difficulty([each.held_out for each in fitted.values()])
+    normalised = {
+        name: each.held_out.residuals / factor for (name, each), factor in zip(fitted.items(), factors, strict=True)
+    }
     kernels = {
-        spec.name: _with_interval(fitted[spec.name], tuple(fitted.values())) if spec.name in fitted else _unseen(spec)
+        spec.name: replace(fitted[spec.name].model, interval=_interval(spec, fitted, normalised), difficulty=difficulty)
+        if spec.name in fitted
+        else _unseen(spec)
         for spec in registry
     }
     return PerformanceModel(
@@ -122,6 +130,7 @@ def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Lim
         samples=len(samples),
         held_out_error=float(np.median(np.abs(held_out))) if len(held_out) else float("nan"),
     )
+    features = hardness(problems, terms, roofline)[quiet]
     log_base, _ = model.base_log_time(problems, terms)
     anchors = anchors_of(
         AnchorSamples(
@@ -132,7 +141,7 @@ def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Lim
             noise_frac=data.noise_frac,
         )
     )
-    return _Fitted(model=replace(model, anchors=anchors), held_out=held_out)
+    return _Fitted(model=replace(model, anchors=anchors), held_out=HeldOut(residuals=held_out, features=features))
 
 
 def _folds(problems: Sequence[Problem]) -> np.ndarray:
@@ -180,23 +189,23 @@ def _log_residual(data: _Data, roofline: Roofline) -> Floats:
     return np.log(data.measured_s) - np.log(combine(roofline_times(data.terms, roofline), roofline))
 
 
-def _with_interval(own: _Fitted, everyone: tuple[_Fitted, ...]) -> KernelModel:
+def _interval(spec: KernelSpec, fitted: Mapping[str, _Fitted], normalised: Mapping[str, Floats]) -> LogInterval:
     """Interval from the kernel's own held-out residuals, its family's where these are few, else everyone's."""
-    held_out = own.held_out
+    held_out = normalised[spec.name]
     if len(held_out) < FEW_SAMPLES:
+        specs = [each.model.spec for each in fitted.values() if each.model.spec is not spec]
         for relatives in (
-            [other for other in everyone if _family(other) == _family(own)],
-            [other for other in everyone if other.model.spec.op == own.model.spec.op],
-            list(everyone),
+            [other for other in specs if _family(other) == _family(spec)],
+            [other for other in specs if other.op == spec.op],
+            specs,
         ):
-            held_out = np.concatenate([own.held_out, *(other.held_out for other in relatives if other is not own)])
+            held_out = np.concatenate([normalised[spec.name], *(normalised[other.name] for other in relatives)])
             if len(held_out) >= FEW_SAMPLES:
                 break
-    return replace(own.model, interval=conformal_interval(held_out))
+    return conformal_interval(held_out)
 
 
-def _family(fitted: _Fitted) -> tuple[str, tuple[str, ...], str]:
-    spec = fitted.model.spec
+def _family(spec: KernelSpec) -> tuple[str, tuple[str, ...], str]:
     return spec.op, spec.patterns, spec.isa
 
 

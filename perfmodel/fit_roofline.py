@@ -13,7 +13,16 @@ MODEL_ERROR = 0.1
 """Typical misfit of a roofline, in natural logarithms of time: residuals beyond it count less and less (soft_l1)."""
 PRIOR_WIDTH = to_vector(
     Roofline(
-        arithmetic=3.0, streaming=3.0, memory=3.0, overhead_scale=4.0, paging_scale=2.0, thinning=0.2, sharpness=2.0
+        arithmetic=3.0,
+        streaming=3.0,
+        memory=3.0,
+        copying=3.0,
+        dealing_scale=4.0,
+        starts_scale=4.0,
+        overhead_scale=4.0,
+        paging_scale=2.0,
+        thinning=0.2,
+        sharpness=2.0,
     )
 )
 """Factors (thinning: a difference) by which the parameters may leave the prior as easily as a time its prediction."""

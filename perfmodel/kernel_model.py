@@ -10,7 +10,8 @@ import numpy as np
 from ..kernels.problem import Problem
 from ..kernels.spec import KernelSpec
 from .anchors import NO_ANCHORS, Anchors
-from .features import shape_features
+from .difficulty import EQUAL, Difficulty
+from .features import difficulty_features, shape_features
 from .interval import LogInterval
 from .limits import Floats, Limits
 from .residual import Residual
@@ -88,8 +89,12 @@ class KernelModel:
         None for a kernel that was never measured.
     held_out_error : float
         Median of |log(measured / predicted)| on layers that were held out; NaN without samples.
+    interval : LogInterval
+        Of log(measured / predicted), in units of `difficulty`'s factor.
     anchors : Anchors
         Layers that were measured themselves; on them the measurements speak, not the fit.
+    difficulty : Difficulty
+        Shared by all kernels.
     """
 
     spec: KernelSpec
@@ -100,6 +105,7 @@ class KernelModel:
     samples: int
     held_out_error: float
     anchors: Anchors = NO_ANCHORS
+    difficulty: Difficulty = EQUAL
 
     def base_log_time(self, problems: Sequence[Problem], terms: Terms) -> tuple[Floats, np.ndarray]:
         """[problems]: logarithm of the time by roofline and residual alone, and the binding resource."""
@@ -118,7 +124,8 @@ class KernelModel:
             low, high = self.interval.widened(np.ones(len(problems)))
         else:
             distance = self.domain.distance(problems, terms)
-            low, high = self.interval.widened(1.0 + WIDENING * distance)
+            factor = self.difficulty.factor(hardness(problems, terms, self.roofline))
+            low, high = self.interval.widened(factor * (1.0 + WIDENING * distance))
         for row, (problem, log_work) in enumerate(zip(problems, np.log(terms.work_frac).tolist(), strict=True)):
             curve = self.anchors.curve_of(problem)
             if curve is None:
@@ -134,3 +141,9 @@ class KernelModel:
             high=log_time + high,
             extrapolated=distance > 0.0,
         )
+
+
+def hardness(problems: Sequence[Problem], terms: Terms, roofline: Roofline) -> Floats:
+    """[problems, features] that tell how uncertain a prediction of a roofline is."""
+    times_s = roofline_times(terms, roofline)
+    return difficulty_features(shape_features(problems), times_s, combine(times_s, roofline))

@@ -11,9 +11,12 @@ from ..kernels.errors import InputError
 from ..kernels.problem import Problem
 from .elementwise import GENERAL, ElementwiseModel
 from .kernel_model import WIDENING, KernelModel
-from .limits import Limits
+from .limits import STEP_FACTOR, Limits
 from .schema import Interval
 from .terms import RESOURCES
+
+CYCLIC_FACTOR = STEP_FACTOR
+"""Moves the blurred step of the bandwidth from one cache level to the next to where the inner one is full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +28,7 @@ class Prediction:
     median_s, low_s, high_s : float
         Median and 90 % interval, seconds.
     bound : str
-        The binding resource: "arithmetic", "streaming", "memory" or "overhead".
+        The binding resource: one of `terms.RESOURCES`.
     extrapolated : bool
         True where the problem lies outside what was measured; the interval is wider there.
     """
@@ -86,6 +89,26 @@ class PerformanceModel:
                 strict=True,
             )
         )
+
+    def refetch_s(self, problem: Problem, kernel: str, network_bytes: float) -> float:
+        """What a kernel waits longer for its weights in a network than by itself, in seconds.
+
+        Kernels are measured by themselves, again and again, so that their weights lie in a cache that holds them. In a
+        network the other layers come in between and push them out, as far as all of them together exceed the caches.
+
+        Parameters
+        ----------
+        network_bytes : float
+            Bytes touched between two calls of the layer.
+        """
+        model = self.kernels[kernel]
+        cost = model.spec.cost(problem)
+        weights = max(cost.bytes_moved - problem.input_bytes - problem.output_bytes, 0.0)
+        threads = np.full(2, float(problem.threads))
+        # Going round through more than a cache holds finds nothing in it: the step lies at its size, not beyond.
+        footprints = np.array([cost.bytes_moved, CYCLIC_FACTOR * max(network_bytes, cost.bytes_moved)]) / threads
+        alone, between = self.limits.bandwidth(footprints, threads)
+        return float(max(weights / between - weights / alone, 0.0)) / min(model.roofline.memory, 1.0)
 
     def predict_elementwise(self, operation: str, bytes_moved: float) -> Prediction:
         """Time of an operation between layers that reads and writes `bytes_moved` bytes.

@@ -14,13 +14,17 @@ from .terms import Terms
 class Roofline:
     """Efficiencies of one kernel.
 
-    ``time = overhead_scale * overhead + (sum_i (term_i / efficiency_i) ** sharpness) ** (1 / sharpness)``; the
-    arithmetic term grows by ``work_frac ** -thinning``, as the inner loops of sparser weights are shorter.
+    ``time = overhead_scale * overhead + copies + (sum_i (term_i / efficiency_i) ** sharpness) ** (1 / sharpness)``:
+    copies come before and after the inner loops, in which arithmetic, streaming and memory overlap. The arithmetic term
+    grows by ``work_frac ** -thinning``, as the inner loops of sparser weights are shorter, and by what starting these
+    loops takes.
 
     Attributes
     ----------
-    arithmetic, streaming, memory : float
+    arithmetic, streaming, memory, copying : float
         Share of the ceiling that the kernel reaches; above 1 where its counts are conservative.
+    dealing_scale, starts_scale : float
+        Multiples of the assumed cost of moving a value by itself and of starting a loop.
     overhead_scale : float
         Multiple of the cost of calling torch and starting the threads.
     paging_scale : float
@@ -34,6 +38,9 @@ class Roofline:
     arithmetic: float
     streaming: float
     memory: float
+    copying: float
+    dealing_scale: float
+    starts_scale: float
     overhead_scale: float
     paging_scale: float
     thinning: float
@@ -41,14 +48,41 @@ class Roofline:
 
 
 PRIOR = Roofline(
-    arithmetic=0.5, streaming=0.7, memory=0.6, overhead_scale=8.0, paging_scale=1.0, thinning=0.1, sharpness=3.0
+    arithmetic=0.5,
+    streaming=0.7,
+    memory=0.6,
+    copying=0.5,
+    dealing_scale=1.0,
+    starts_scale=1.0,
+    overhead_scale=8.0,
+    paging_scale=1.0,
+    thinning=0.1,
+    sharpness=3.0,
 )
 """Where no sample says otherwise (assumed): a well-written kernel, half-way between the ceilings and untuned code."""
 LEAST = Roofline(
-    arithmetic=0.002, streaming=0.02, memory=0.02, overhead_scale=0.2, paging_scale=0.1, thinning=0.0, sharpness=1.0
+    arithmetic=0.002,
+    streaming=0.02,
+    memory=0.02,
+    copying=0.01,
+    dealing_scale=0.01,
+    starts_scale=0.01,
+    overhead_scale=0.2,
+    paging_scale=0.1,
+    thinning=0.0,
+    sharpness=1.0,
 )
 MOST = Roofline(
-    arithmetic=2.0, streaming=8.0, memory=4.0, overhead_scale=150.0, paging_scale=10.0, thinning=0.9, sharpness=8.0
+    arithmetic=2.0,
+    streaming=8.0,
+    memory=4.0,
+    copying=4.0,
+    dealing_scale=30.0,
+    starts_scale=30.0,
+    overhead_scale=150.0,
+    paging_scale=10.0,
+    thinning=0.9,
+    sharpness=8.0,
 )
 
 
@@ -58,24 +92,26 @@ def roofline_times(terms: Terms, roofline: Roofline) -> Floats:
     Returns
     -------
     array
-        [4, problems], seconds, in the order of `RESOURCES`; `combine` makes the total of it.
+        [5, problems], seconds, in the order of `RESOURCES`; `combine` makes the total of it.
     """
     return np.stack(
         [
-            terms.arithmetic_s * terms.work_frac**-roofline.thinning / roofline.arithmetic,
+            terms.arithmetic_s * terms.work_frac**-roofline.thinning / roofline.arithmetic
+            + terms.starts_s * roofline.starts_scale,
             terms.streaming_s / roofline.streaming,
             terms.memory_s / roofline.memory + terms.paging_s * roofline.paging_scale,
             terms.overhead_s * roofline.overhead_scale,
+            terms.copying_s / roofline.copying + terms.dealing_s * roofline.dealing_scale,
         ]
     )
 
 
 def combine(times_s: Floats, roofline: Roofline) -> Floats:
-    """Total of [4, problems] times: the overhead plus the smooth maximum of the other three."""
+    """Total of [5, problems] times: overhead and copies plus the smooth maximum of the first three."""
     busy = times_s[:3]
     largest = np.maximum(busy.max(axis=0), 1e-30)
     smooth = ((busy / largest) ** roofline.sharpness).sum(axis=0) ** (1.0 / roofline.sharpness)
-    return times_s[3] + largest * smooth
+    return times_s[3] + times_s[4] + largest * smooth
 
 
 def to_vector(roofline: Roofline) -> Floats:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import get_args
 
+from ..kernels.dense import runs_in_networks
 from ..kernels.errors import UnsupportedError
 from ..kernels.pattern import parse_pattern
 from ..kernels.problem import DTYPE_BYTES, Dtype, Problem
@@ -117,7 +118,7 @@ def time_options(
                 "allow another --dtype"
             )
     requests = {request for table in (dense, sparse) for found in table.values() for request in found}
-    timer = _Timer(machinery, _predict_all(machinery.performance_model, requests))
+    timer = _Timer(machinery, _predict_all(machinery.performance_model, requests), network_bytes=_touched_bytes(layers))
     form = _fastest_form(layers, dense, dtypes, timer)
     return tuple(_layer_options(layer, dense[layer.name], sparse[layer.name], form, timer) for layer in layers), form
 
@@ -132,6 +133,11 @@ class _EligibleKernels:
         self._machinery = machinery
         self._known: dict[Problem, tuple[KernelSpec, ...]] = {}
 
+    def dense(self, problem: Problem) -> Iterator[KernelSpec]:
+        """Dense kernels that the network would run if nothing were planned."""
+        machine = self._machinery.machine
+        return (kernel for kernel in self(problem) if "dense" in kernel.patterns and runs_in_networks(kernel, machine))
+
     def __call__(self, problem: Problem) -> tuple[KernelSpec, ...]:
         if problem not in self._known:
             self._known[problem] = eligible(problem, self._machinery.machine, self._machinery.registry)
@@ -141,7 +147,7 @@ class _EligibleKernels:
 def _dense_requests(problem: Problem, dtypes: Sequence[Dtype], kernels: _EligibleKernels) -> Iterator[Request]:
     for dtype in dtypes:
         wanted = replace(problem, dtype=dtype)
-        yield from ((wanted, kernel) for kernel in kernels(wanted) if "dense" in kernel.patterns)
+        yield from ((wanted, kernel) for kernel in kernels.dense(wanted))
 
 
 def _sparse_requests(
@@ -167,15 +173,20 @@ def _predict_all(model: PerformanceModel, requests: set[Request]) -> dict[tuple[
 class _Timer:
     """Puts predictions of kernels into the network."""
 
-    def __init__(self, machinery: Machinery, predictions: Mapping[tuple[Problem, str], Prediction]) -> None:
+    def __init__(
+        self, machinery: Machinery, predictions: Mapping[tuple[Problem, str], Prediction], *, network_bytes: float
+    ) -> None:
         self._machinery = machinery
         self._predictions = predictions
+        self._network_bytes = network_bytes
         self._conversions: dict[tuple[str, float], Interval] = {}
 
     def option(self, request: Request, form: NetworkForm) -> TimedOption:
         problem, kernel = request
         prediction = self._predictions[problem, kernel.name]
         around = [self._conversion(name, moved) for name, moved in _conversions(problem, kernel, form)]
+        refetch_s = self._machinery.performance_model.refetch_s(problem, kernel.name, self._network_bytes)
+        around.append(Interval(median=refetch_s, low=0.0, high=2.0 * refetch_s))
         if "dense" not in kernel.patterns:
             overhead_s = self._machinery.call_overhead_s
             around.append(Interval(median=overhead_s, low=overhead_s, high=overhead_s))
@@ -215,6 +226,13 @@ def _conversions(problem: Problem, kernel: KernelSpec, form: NetworkForm) -> Ite
         both_frac = 1.0 + DTYPE_BYTES[form.dtype] / DTYPE_BYTES[problem.dtype]
         yield "cast", both_frac * problem.input_bytes
         yield "cast", both_frac * problem.output_bytes
+
+
+def _touched_bytes(layers: Sequence[CapturedLayer]) -> float:
+    """What a pass through the network touches before it comes to the same layer again: all weights, and the largest
+    activations, whose memory the others use again."""
+    weights = sum(layer.problem.weight_bytes for layer in layers)
+    return weights + max((layer.problem.input_bytes + layer.problem.output_bytes for layer in layers), default=0.0)
 
 
 def _fastest_form(

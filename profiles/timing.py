@@ -6,6 +6,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +15,8 @@ from scipy import stats
 
 MIN_BATCH_S = 200e-6
 """Shortest span worth reading a clock for: the clock costs about 50 ns, 0.03 % of it."""
+SETTLED_S = 2e-3
+"""A longer call fills the caches by itself within a small part of its time: 2 ms move 40 MB and more."""
 CONFIDENCE = 0.95
 
 
@@ -81,9 +84,9 @@ def measure_alternating(
 ) -> tuple[TimeStats, ...]:
     """Time rivals in turn until every interval is narrow enough or the budget ends.
 
-    Alternation makes drift of the machine hit all rivals alike, so ratios within one call hold. Each turn begins with a
-    call that is not timed: how much a rival left in the caches must not decide, so that times are those of warm caches
-    whoever is measured beside.
+    Alternation makes drift of the machine hit all rivals alike, so ratios within one call hold. Each turn of a short
+    call begins with one that is not timed: how much a rival left in the caches must not decide, so that times are those
+    of warm caches whoever is measured beside.
 
     Parameters
     ----------
@@ -93,19 +96,20 @@ def measure_alternating(
     budget_s : float
         Wall-clock limit for all rivals together, in seconds; `min_samples` of each are taken even beyond it.
     """
-    repeats = [_warm_up(call) for call in calls]
+    paces = [_warm_up(call) for call in calls]
     samples: list[list[float]] = [[] for _ in calls]
     deadline = time.perf_counter() + budget_s
     collected = gc.isenabled()
     gc.disable()
     try:
         while True:
-            for call, repeat, taken in zip(calls, repeats, samples, strict=True):
-                call()
-                start = time.perf_counter()
-                for _ in range(repeat):
+            for call, pace, taken in zip(calls, paces, samples, strict=True):
+                if pace.settles:
                     call()
-                taken.append((time.perf_counter() - start) / repeat)
+                start = time.perf_counter()
+                for _ in range(pace.repeat):
+                    call()
+                taken.append((time.perf_counter() - start) / pace.repeat)
             count = len(samples[0])
             if count < min_samples:
                 continue
@@ -124,11 +128,19 @@ def measure(call: Callable[[], object], *, budget_s: float, target_spread_frac: 
     return measure_alternating([call], budget_s=budget_s, target_spread_frac=target_spread_frac)[0]
 
 
-def _warm_up(call: Callable[[], object]) -> int:
-    """Run a call until its time settles; return how often to repeat it within one sample."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pace:
+    """How often to repeat a call within one sample, and whether an untimed one goes before."""
+
+    repeat: int
+    settles: bool
+
+
+def _warm_up(call: Callable[[], object]) -> _Pace:
+    """Run a call until its time settles."""
     best_s = math.inf
     for _ in range(3):
         start = time.perf_counter()
         call()
         best_s = min(best_s, time.perf_counter() - start)
-    return max(1, math.ceil(MIN_BATCH_S / max(best_s, 1e-9)))
+    return _Pace(repeat=max(1, math.ceil(MIN_BATCH_S / max(best_s, 1e-9))), settles=best_s < SETTLED_S)

@@ -16,7 +16,7 @@ from .reports.format import percent, seconds, seconds_with_range, with_prefix
 
 if TYPE_CHECKING:
     from .kernels.problem import Problem
-    from .perfmodel.schema import PredictionRecord, Validation
+    from .perfmodel.schema import PredictionRecord, Quality, Validation
     from .planner.schema import Plan
     from .profiles.measure_schema import MeasureRecord
     from .profiles.schema import MachineProfile
@@ -78,23 +78,22 @@ def render_predicted(records: Iterable[PredictionRecord]) -> str:
 
 
 def render_validation(validation: Validation, path: Path) -> str:
-    """The model beside its baselines, family by family, and whole networks."""
-    errors = ("median", "mean", "within 5 %", "within 10 %")
-    table = _table("family", "predictor", "n", *errors, "rank", "in interval", "decisions", "regret")
+    """The model family by family (last: its baselines' median errors), all families together, and whole networks."""
+    from .perfmodel.judge import EVERYTHING, MODEL
+
+    errors = ("median", "mean", "≤ 5 %", "≤ 10 %")
+    figures = ("n", *errors, "rank", "in interval", "width", "decisions", "regret")
+    rivals = tuple(dict.fromkeys(row.predictor for row in validation.qualities if row.predictor != MODEL))
+    families = _table("family", *figures, *rivals)
+    total = _table("all families", *figures)
+    families.columns[0].no_wrap = True
+    medians = {(row.family, row.predictor): row.quality.median_error_frac for row in validation.qualities}
     for row in validation.qualities:
-        q = row.quality
-        decided = "-" if q.decisions_right_frac is None else f"{percent(q.decisions_right_frac)} of {q.decisions}"
-        numbers = (q.median_error_frac, q.mean_error_frac, q.within_5_frac, q.within_10_frac)
-        table.add_row(
-            row.family,
-            row.predictor,
-            str(q.predictions),
-            *("-" if number is None else percent(number) for number in numbers),
-            "-" if q.spearman is None else f"{q.spearman:.3f}",
-            "-" if q.coverage_frac is None else percent(q.coverage_frac),
-            decided,
-            "-" if q.regret_frac is None else percent(q.regret_frac),
-        )
+        if row.family == EVERYTHING:
+            total.add_row(row.predictor, *_quality_cells(row.quality))
+        elif row.predictor == MODEL:
+            others = (_rounded(medians[row.family, name]) for name in rivals)
+            families.add_row(row.family, *_quality_cells(row.quality), *others)
     networks = _table("network", "predicted (90 %)", "measured", "host", "error")
     for network in validation.networks:
         networks.add_row(
@@ -104,7 +103,30 @@ def render_validation(validation: Validation, path: Path) -> str:
             network.host,
             percent(network.error_frac),
         )
-    return f"{_text(table)}\n{_text(networks)}\nValidation: {path}"
+    return f"{_text(families)}\n{_text(total)}\n{_text(networks)}\nValidation: {path}"
+
+
+def _quality_cells(quality: Quality) -> tuple[str, ...]:
+    decided = quality.decisions_right_frac
+    return (
+        str(quality.predictions),
+        _rounded(quality.median_error_frac),
+        _rounded(quality.mean_error_frac),
+        _rounded(quality.within_5_frac),
+        _rounded(quality.within_10_frac),
+        "-" if quality.spearman is None else f"{quality.spearman:.3f}",
+        _rounded(quality.coverage_frac),
+        _rounded(quality.width_frac),
+        "-" if decided is None else f"{_rounded(decided)} of {quality.decisions}",
+        _rounded(quality.regret_frac),
+    )
+
+
+def _rounded(share: float | None) -> str:
+    """Whole per cent from 10 % on: tables this wide have no room for more, and the figures are no surer."""
+    if share is None:
+        return "-"
+    return percent(share) if share < 0.1 else f"{100.0 * share:.0f} %"
 
 
 def render_history(history: TrainingHistory, run: Path) -> str:

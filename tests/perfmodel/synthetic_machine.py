@@ -77,6 +77,9 @@ def _cost(problem: Problem) -> Cost:
         bytes_streamed=flop * 0.5,
         bytes_moved=problem.input_bytes + problem.output_bytes + 2.0 * problem.weight_bytes * (1.0 - problem.sparsity),
         tasks=max(1, problem.n * problem.c_out // 16),
+        bytes_copied=2.0 * problem.input_bytes,
+        values_dealt=float(problem.n * problem.c_in * problem.h_in),
+        starts=float(problem.n * problem.c_out),
     )
 
 
@@ -98,7 +101,16 @@ def synthetic_kernel(name: str, *, patterns: tuple[str, ...] = ("unstructured",)
 SPARSE = synthetic_kernel("conv2d_unstructured_f32_synthetic")
 UNMEASURED = synthetic_kernel("conv2d_unstructured_f32_unmeasured")
 TRUTH = Roofline(
-    arithmetic=0.4, streaming=0.9, memory=0.5, overhead_scale=3.0, paging_scale=1.0, thinning=0.15, sharpness=3.0
+    arithmetic=0.4,
+    streaming=0.9,
+    memory=0.5,
+    copying=0.7,
+    dealing_scale=1.5,
+    starts_scale=2.0,
+    overhead_scale=3.0,
+    paging_scale=1.0,
+    thinning=0.15,
+    sharpness=3.0,
 )
 
 

@@ -40,9 +40,10 @@ def test_terms_of_a_problem_by_hand() -> None:
 
 
 def test_smooth_maximum_lies_between_maximum_and_sum() -> None:
-    times = np.array([[1.0], [0.5], [0.2], [0.1]])
+    times = np.array([[1.0], [0.5], [0.2], [0.1], [0.3]])
     total = combine(times, PRIOR)[0]
-    assert 1.1 < total < 1.8
+    # The overhead and the copies, and between the largest of the others and their sum.
+    assert 0.4 + 1.0 < total < 0.4 + 1.7
 
 
 def test_vectors_round_trip() -> None:

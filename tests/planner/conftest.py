@@ -63,6 +63,9 @@ class FakeModel:
     def predict_many(self, problems: Sequence[Problem], kernel: str) -> tuple[Prediction, ...]:
         return tuple(self.predict(problem, kernel) for problem in problems)
 
+    def refetch_s(self, problem: Problem, kernel: str, network_bytes: float) -> float:
+        return 0.0
+
     def predict_elementwise(self, operation: str, bytes_moved: float) -> Prediction:
         return self._spread(bytes_moved / BYTE_PER_S, "memory")
 
