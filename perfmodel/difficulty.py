@@ -69,9 +69,7 @@ def fit_difficulty(kernels: Sequence[HeldOut]) -> tuple[Difficulty, tuple[Floats
         return EQUAL, tuple(np.ones(len(kernel.residuals)) for kernel in kernels)
     relative = np.concatenate([_relative(kernel.residuals) for kernel in kernels])
     features = np.concatenate([kernel.features for kernel in kernels])
-    trees = ExtraTreesRegressor(
-        TREES, min_samples_leaf=LEAST_LEAF, bootstrap=True, oob_score=True, random_state=0, max_features=0.5
-    )
+    trees = ExtraTreesRegressor(TREES, min_samples_leaf=LEAST_LEAF, bootstrap=True, oob_score=True, random_state=0)
     trees.fit(features, relative)
     factors = np.maximum(trees.oob_prediction_, SMALLEST)
     ends = np.cumsum([len(kernel.residuals) for kernel in kernels])[:-1]

@@ -106,7 +106,8 @@ class PerformanceModel:
         weights = max(cost.bytes_moved - problem.input_bytes - problem.output_bytes, 0.0)
         threads = np.full(2, float(problem.threads))
         # Going round through more than a cache holds finds nothing in it: the step lies at its size, not beyond.
-        footprints = np.array([cost.bytes_moved, CYCLIC_FACTOR * max(network_bytes, cost.bytes_moved)]) / threads
+        others = CYCLIC_FACTOR * max(network_bytes - cost.bytes_moved, 0.0)
+        footprints = np.array([cost.bytes_moved, cost.bytes_moved + others]) / threads
         alone, between = self.limits.bandwidth(footprints, threads)
         return float(max(weights / between - weights / alone, 0.0)) / min(model.roofline.memory, 1.0)
 

@@ -86,7 +86,8 @@ def render_validation(validation: Validation, path: Path) -> str:
     rivals = tuple(dict.fromkeys(row.predictor for row in validation.qualities if row.predictor != MODEL))
     families = _table("family", *figures, *rivals)
     total = _table("all families", *figures)
-    families.columns[0].no_wrap = True
+    for column in (families.columns[0], families.columns[1 + figures.index("decisions")]):
+        column.no_wrap = True
     medians = {(row.family, row.predictor): row.quality.median_error_frac for row in validation.qualities}
     for row in validation.qualities:
         if row.family == EVERYTHING:

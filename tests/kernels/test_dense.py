@@ -76,3 +76,13 @@ def test_packing_survives_a_change_of_dtype() -> None:
     assert packed.weight.is_contiguous(memory_format=torch.channels_last)
     assert packed.bias is not None
     assert packed.bias.dtype == torch.bfloat16
+
+
+def test_networks_run_a_float32_linear_through_mkl_where_torch_has_it() -> None:
+    onednn = kernel_named("linear_dense_f32_nchw__onednn")
+    with_mkl, without = Machine(isa=(), torch_ops=(*dense.LINEAR_OPS, *dense.MKL_OPS)), Machine(isa=())
+    assert not dense.runs_in_networks(onednn, with_mkl)
+    assert dense.runs_in_networks(onednn, without)
+    others = [kernel for kernel in dense.KERNELS if kernel.name != onednn.name]
+    assert all(dense.runs_in_networks(kernel, with_mkl) for kernel in others)
+    assert "lacks" in (dense.why_mkl_unsupported(LINEAR, without) or "")

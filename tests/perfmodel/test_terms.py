@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic_machine import SPARSE, profile_of
@@ -9,7 +11,7 @@ from synthetic_machine import SPARSE, profile_of
 from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.limits import limits_of
 from sparseplan.perfmodel.roofline import LEAST, MOST, PRIOR, combine, from_vector, roofline_times, to_vector
-from sparseplan.perfmodel.terms import roofline_terms
+from sparseplan.perfmodel.terms import ONE_BY_ONE_S, START_S, roofline_terms
 
 LIMITS = limits_of(profile_of(()))
 ONE = np.array([1.0])
@@ -60,3 +62,17 @@ def test_thinning_slows_sparser_work_but_never_beyond_denser() -> None:
     times = roofline_times(roofline_terms(problems, SPARSE, LIMITS), PRIOR)
     assert times[0, 1] < times[0, 0]
     assert times[0, 1] > 0.2 * times[0, 0]
+
+
+def test_copies_single_values_and_loop_starts_by_hand() -> None:
+    problem = Problem(op="conv2d", n=1, c_in=16, c_out=48, h_in=8, w_in=8, threads=2)
+    cost = SPARSE.cost(problem)
+    terms = roofline_terms((problem,), SPARSE, LIMITS)
+    assert terms.dealing_s[0] == pytest.approx(cost.values_dealt * ONE_BY_ONE_S / 1.5)
+    assert terms.starts_s[0] == pytest.approx(cost.starts * START_S / 1.5)
+    assert terms.copying_s[0] == pytest.approx(cost.bytes_copied / (1.5 * 4e11), rel=0.2)
+    # Starting loops is part of the arithmetic; copies come on top of everything that overlaps.
+    without = roofline_times(terms, replace(PRIOR, starts_scale=0.0, dealing_scale=0.0))
+    times = roofline_times(terms, PRIOR)
+    assert times[0, 0] - without[0, 0] == pytest.approx(terms.starts_s[0] * PRIOR.starts_scale)
+    assert times[4, 0] - without[4, 0] == pytest.approx(terms.dealing_s[0] * PRIOR.dealing_scale)
