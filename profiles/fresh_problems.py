@@ -21,6 +21,8 @@ KERNEL_ODDS = (0.35, 0.5, 0.1, 0.05)
 """As in the networks in use: mostly 3x3 and 1x1."""
 STRIDE_ODDS = 0.15
 """Share of convolutions with stride 2."""
+DEPTHWISE_ODDS = 0.12
+"""Share, among those with larger kernels than 1x1, with one channel a group, as MobileNets have."""
 SPARSITY_RANGE = (0.3, 0.97)
 TRIES = 1000
 """Draws until one fits the budget."""
@@ -64,16 +66,19 @@ def _conv(threads: int, generator: np.random.Generator) -> Problem:
     kernel = int(generator.choice(KERNEL_SIZES, p=KERNEL_ODDS))
     size = max(_log_uniform(IMAGE_SIZES, generator), kernel)
     stride = 2 if generator.random() < STRIDE_ODDS else 1
+    c_in, c_out = _log_uniform(CHANNELS, generator), _log_uniform(CHANNELS, generator)
+    depthwise = kernel > 1 and generator.random() < DEPTHWISE_ODDS
     return Problem(
         op="conv2d",
         n=_log_uniform((1, LARGEST_BATCH), generator),
-        c_in=_log_uniform(CHANNELS, generator),
-        c_out=_log_uniform(CHANNELS, generator),
+        c_in=c_in,
+        c_out=c_in if depthwise else c_out,
         h_in=size,
         w_in=size,
         kernel=(kernel, kernel),
         stride=(stride, stride),
         padding=(kernel // 2, kernel // 2),
+        groups=c_in if depthwise else 1,
         threads=threads,
     )
 
