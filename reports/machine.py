@@ -22,6 +22,14 @@ _NAMES = {
     "bandwidth_byte_per_s:dram": "memory",
     "latency_s:parallel_region": "start of a parallel region",
     "latency_s:torch_op": "call of a torch operation",
+    "latency_s:page_fault": "first touch of a page",
+    "latency_s:timer": "reading of the clock",
+    "clock_hz": "clock",
+    "flop_per_s:cuda:float32": "GPU float32 product",
+    "flop_per_s:cuda:bfloat16": "GPU bfloat16 product",
+    "flop_per_s:cuda:float16": "GPU half-precision product",
+    "bandwidth_byte_per_s:cuda": "GPU memory",
+    "latency_s:cuda:launch": "launch of a GPU kernel",
 }
 
 
@@ -72,6 +80,10 @@ def ceiling_table(profile: MachineProfile) -> tuple[CeilingRow, ...]:
 
 def short_name(ceiling: Ceiling) -> str:
     """What a ceiling limits, in words."""
+    for access in ("store", "copy"):
+        if ceiling.name.endswith(f":{access}"):
+            level = ceiling.name.removesuffix(f":{access}")
+            return f"{_NAMES.get(level, level)} {access}"
     return _NAMES.get(ceiling.name, ceiling.name)
 
 

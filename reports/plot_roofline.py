@@ -148,8 +148,13 @@ def _roofs(plan: Plan, profile: MachineProfile) -> list[Ceiling]:
         ceiling
         for ceiling in profile.ceilings
         if ceiling.threads == profile.threads
-        and (ceiling.unit == "byte/s" or (ceiling.unit == "flop/s" and ceiling.name.partition(":")[2] in units))
+        and (_is_load(ceiling) or (ceiling.unit == "flop/s" and ceiling.name.partition(":")[2] in units))
     ]
+
+
+def _is_load(ceiling: Ceiling) -> bool:
+    """Loads bound the kernels; roofs of stores and copies would only crowd the plot."""
+    return ceiling.unit == "byte/s" and ceiling.name.count(":") == 1
 
 
 def _limits(
