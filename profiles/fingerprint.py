@@ -68,6 +68,19 @@ MEMORY_TOLERANCE_FRAC = 0.02
 """Kernels reserve a little more or less memory from boot to boot."""
 
 
+MACHINE_FIELDS = ("cpu_model", "isa", "cores_physical", "l1d_bytes", "l2_bytes", "l3_bytes")
+"""What one machine keeps, whatever share of it a process gets and whatever is installed."""
+
+
+def other_machine(a: Fingerprint, b: Fingerprint) -> tuple[str, ...]:
+    """In what the machine itself differs from fingerprint `a` to `b`, one sentence each; empty where it is the same."""
+    return tuple(
+        f"{_LABELS[name]}: {_shown(getattr(a, name))} there, {_shown(getattr(b, name))} here"
+        for name in MACHINE_FIELDS
+        if getattr(a, name) != getattr(b, name)
+    )
+
+
 def differences(a: Fingerprint, b: Fingerprint) -> tuple[str, ...]:
     """What differs from fingerprint `a` to fingerprint `b`, one sentence each; empty where times carry over."""
     sentences = []
