@@ -119,11 +119,20 @@ def actual_sparsity(weight: Tensor) -> float:
     return 1.0 - int(torch.count_nonzero(weight)) / weight.numel()
 
 
+def flop_useful_of(problem: Problem, weight: Tensor) -> float:
+    """Work on the non-zero weights there are; what the problem says for a pattern that zeroes none."""
+    if not parse_pattern(problem.pattern).has_mask:
+        return problem.flop_useful
+    return problem.flop_dense_equiv * (1.0 - actual_sparsity(weight))
+
+
 def with_actual_sparsity(problem: Problem, weight: Tensor) -> Problem:
     """The problem with the sparsity that a weight from a file really has.
 
-    Problems with random weights, and patterns that dictate their sparsity (dense, N:M), stay as they are.
+    Problems with random weights, and patterns that dictate their sparsity (dense, N:M) or zero no weights, stay as they
+    are.
     """
-    if problem.weights is None or parse_pattern(problem.pattern).fixed_sparsity is not None:
+    pattern = parse_pattern(problem.pattern)
+    if problem.weights is None or not pattern.has_mask or pattern.fixed_sparsity is not None:
         return problem
     return replace(problem, sparsity=actual_sparsity(weight))

@@ -15,7 +15,7 @@ from sparseplan.kernels.lowrank import low_rank, pack, ranks_of, stages_of
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.registry import kernel_named
-from sparseplan.kernels.weights import impose_pattern, make_weight
+from sparseplan.kernels.weights import flop_useful_of, impose_pattern, make_weight, with_actual_sparsity
 
 CONV = Problem(op="conv2d", n=2, c_in=48, c_out=64, h_in=8, w_in=9, kernel=(3, 3), stride=(2, 1), padding=(1, 1))
 POINTWISE = replace(CONV, kernel=(1, 1), padding=(0, 0))
@@ -102,3 +102,13 @@ def test_imposing_it_is_what_random_weights_get() -> None:
     problem = LINEAR.with_sparsity("lowrank", 0.8)
     weight = make_weight(problem, torch.Generator().manual_seed(3))
     assert torch.allclose(impose_pattern(weight, problem), weight, atol=1e-6)
+
+
+def test_useful_work_is_that_of_the_factors_though_no_weight_is_zero() -> None:
+    problem = LINEAR.with_sparsity("lowrank", 0.8)
+    weight = make_weight(problem, torch.Generator().manual_seed(3))
+    assert flop_useful_of(problem, weight) == pytest.approx(0.2 * problem.flop_dense_equiv)
+    masked = LINEAR.with_sparsity("unstructured", 0.5)
+    assert flop_useful_of(masked, torch.eye(80, 96)) == pytest.approx(LINEAR.flop_dense_equiv / 96)
+    # A file's weights have a rank, and no share of zeros that would say it.
+    assert with_actual_sparsity(replace(problem, weights="w.npy"), weight).sparsity == 0.8
