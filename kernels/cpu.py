@@ -21,7 +21,7 @@ CACHE_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 USUAL_CACHE_BYTES = {1: 32 * 1024, 2: 1024 * 1024}
 """Taken where the system says nothing: 32 KiB as on most CPUs, and the 1 MiB of Zen 4 and Skylake-SP."""
 
-_TORCH_OPS = (
+TORCH_OPS = (
     "mkldnn::_convolution_pointwise",
     "mkldnn::_reorder_convolution_weight",
     "mkldnn::_linear_pointwise",
@@ -29,6 +29,7 @@ _TORCH_OPS = (
     "mkl::_mkl_linear",
     "mkl::_mkl_reorder_linear_weight",
 )
+"""torch's operators of oneDNN and MKL that kernels use."""
 
 
 def detect_machine(environment: Mapping[str, str] = os.environ) -> Machine:
@@ -39,16 +40,27 @@ def detect_machine(environment: Mapping[str, str] = os.environ) -> Machine:
     InputError
         If ``SPARSEPLAN_ISA`` names no instruction set of this machine.
     """
-    isa = tuple(_native.isa_list())
-    cap = environment.get(ISA_VARIABLE)
-    if cap is not None:
-        if cap not in isa:
-            raise InputError(
-                f"environment variable {ISA_VARIABLE}={cap!r} names no instruction set of this machine; "
-                f"allowed: {', '.join(isa)}; or unset it"
-            )
-        isa = isa[: isa.index(cap) + 1]
+    isa = capped(tuple(_native.isa_list()), environment, of="this machine")
     return Machine(isa=isa, torch_ops=_torch_ops(), device="cpu")
+
+
+def capped(isa: tuple[str, ...], environment: Mapping[str, str], *, of: str) -> tuple[str, ...]:
+    """Instruction sets, weakest first, up to the one that the environment allows.
+
+    Raises
+    ------
+    InputError
+        If ``SPARSEPLAN_ISA`` names none of them.
+    """
+    cap = environment.get(ISA_VARIABLE)
+    if cap is None:
+        return isa
+    if cap not in isa:
+        raise InputError(
+            f"environment variable {ISA_VARIABLE}={cap!r} names no instruction set of {of}; "
+            f"allowed: {', '.join(isa)}; or unset it"
+        )
+    return isa[: isa.index(cap) + 1]
 
 
 @cache
@@ -67,7 +79,7 @@ def cache_bytes(level: int, folder: Path = CACHE_FOLDER) -> int:
 def _torch_ops() -> tuple[str, ...]:
     libraries = {"mkldnn": torch.backends.mkldnn.is_available(), "mkl": torch.backends.mkl.is_available()}
     found = []
-    for operator in _TORCH_OPS:
+    for operator in TORCH_OPS:
         library, name = operator.split("::")
         if libraries[library] and hasattr(getattr(torch.ops, library), name):
             found.append(operator)

@@ -1,6 +1,9 @@
 """Dense layers through torch: its eager operators, and oneDNN with weights packed once as torch.compile packs them.
 
 A dense kernel runs any pattern of weight sparsity: zeros are numbers to it.
+
+Winograd and FFT are not among them: oneDNN picks Winograd only when told to, torch's bindings always ask it for
+``algorithm::convolution_direct`` (ideep, ``operators/conv.hpp``) and offer no switch, and oneDNN has no FFT on CPUs.
 """
 
 from __future__ import annotations

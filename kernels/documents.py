@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,12 @@ Document = TypeVar("Document", bound=BaseModel)
 Record = TypeVar("Record")
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the JSON of one schema version into that of the next."""
+
+
+COMPRESSED = ".gz"
+GZIP_MAGIC = b"\x1f\x8b"
+MOST_BYTES = 256 << 20
+"""Far above any document: a machine profile of the full budget takes some 20 MB."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -50,8 +58,12 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text atomically; see `write_atomic`."""
-    write_atomic(path, lambda temporary: _write_utf8(temporary, text))
+    """Write text atomically, compressed where the name ends in ``.gz``; see `write_atomic`."""
+    content = text.encode()
+    if path.suffix == COMPRESSED:
+        # Without the time of writing: the same document gives the same file.
+        content = gzip.compress(content, mtime=0)
+    write_atomic(path, lambda temporary: _write_bytes(temporary, content))
 
 
 def write_document(path: Path, document: BaseModel) -> None:
@@ -139,23 +151,35 @@ def read_records(path: Path, record: type[Record], *, kind: str) -> tuple[Record
 
 
 def read_text(path: Path, *, kind: str) -> str:
-    """The text of a file.
+    """The text of a file, decompressed where it is a gzip file, whatever its name.
 
     Raises
     ------
     InputError
-        If it is missing, unreadable or not text.
+        If it is missing, unreadable, damaged, not text, or larger than any such file.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            file.seek(0)
+            # Read up to the limit and no further: a small file may claim to hold terabytes.
+            content = (gzip.GzipFile(fileobj=file) if compressed else file).read(MOST_BYTES + 1)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{path} is not a {kind}: a damaged gzip file ({error}); copy or make it again") from None
     except OSError as error:
         raise InputError(f"cannot read {kind} {path}: {error.strerror}; give the path of an existing file") from None
+    if len(content) > MOST_BYTES:
+        raise InputError(
+            f"{path} is not a {kind}: it holds more than {MOST_BYTES >> 20} MiB; give a file that sparseplan wrote"
+        )
+    try:
+        return content.decode()
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a {kind}: not a text file; give a file that sparseplan wrote") from None
 
 
-def _write_utf8(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _first_error(error: ValidationError) -> str:

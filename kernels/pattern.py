@@ -46,7 +46,14 @@ class SasPart:
     m: int
 
 
-Part = BlockPart | NmPart | SasPart
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowRankPart:
+    """No weight is zero, but the weight is a product of thin ones; the sparsity is the share of weights that saves."""
+
+    name: str
+
+
+Part = BlockPart | NmPart | SasPart | LowRankPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +66,16 @@ class Pattern:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kind of each part, the unit in which kernels declare what they can skip."""
-        return tuple(part.name.split(":")[0] if isinstance(part, BlockPart | SasPart) else "n:m" for part in self.parts)
+        return tuple("n:m" if isinstance(part, NmPart) else part.name.split(":")[0] for part in self.parts)
 
     @property
     def is_dense(self) -> bool:
         return not self.parts
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a mask of zero weights makes a weight one of this pattern: not for activations, not for low rank."""
+        return not any(isinstance(part, SasPart | LowRankPart) for part in self.parts)
 
     @property
     def fixed_sparsity(self) -> float | None:
@@ -92,7 +104,8 @@ _NAMED_BLOCKS: dict[str, tuple[Extent, Extent, Extent, Extent]] = {
     "filter2d": (1, 1, WHOLE_AXIS, WHOLE_AXIS),
     "depth": (WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS),
 }
-_ALLOWED = f"dense, {', '.join(_NAMED_BLOCKS)}, block:KxC, n:m, sas:n:m, and sums of these with '+'"
+LOW_RANK = "lowrank"
+_ALLOWED = f"dense, {', '.join(_NAMED_BLOCKS)}, block:KxC, n:m, sas:n:m, and sums of these with '+'; lowrank"
 
 
 @cache
@@ -113,10 +126,16 @@ def parse_pattern(text: str) -> Pattern:
         raise InputError(
             f"sparsity pattern {text!r} repeats a part; name each part once, and at most one n:m and one sas:n:m"
         )
+    if len(parts) > 1 and any(isinstance(part, LowRankPart) for part in parts):
+        raise InputError(
+            f"sparsity pattern {text!r} combines {LOW_RANK!r} with others; its factors are dense, give it alone"
+        )
     return Pattern(text=text, parts=parts)
 
 
 def _parse_part(word: str, text: str) -> Part:
+    if word == LOW_RANK:
+        return LowRankPart(name=word)
     if word in _NAMED_BLOCKS:
         return BlockPart(name=word, block=_NAMED_BLOCKS[word])
     if match := re.fullmatch(r"block:([1-9]\d{0,4})x([1-9]\d{0,4})", word):

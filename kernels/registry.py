@@ -11,6 +11,7 @@ from . import (
     dense,
     linear_expand,
     linear_unstructured,
+    lowrank,
     sas_select,
     sas_wide,
     shape,
@@ -31,6 +32,7 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *sas_select.KERNELS,
     *sas_wide.KERNELS,
     *vector_sparse.KERNELS,
+    *lowrank.KERNELS,
 )
 
 

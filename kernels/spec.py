@@ -90,6 +90,9 @@ class KernelSpec:
         ``cost(problem) -> Cost``.
     why_unsupported : callable
         ``why_unsupported(problem, machine) -> str | None``: the reason, or None where the kernel is eligible.
+    in_a_row : callable or None
+        ``in_a_row(problem) -> ((problem, kernel name), ...)`` of a kernel that runs others one after the other: where
+        it was not measured itself, its time is predicted as their sum.
     """
 
     name: str
@@ -102,3 +105,4 @@ class KernelSpec:
     run: Callable[..., Tensor]
     cost: Callable[[Problem], Cost]
     why_unsupported: Callable[[Problem, Machine], str | None]
+    in_a_row: Callable[[Problem], tuple[tuple[Problem, str], ...]] | None = None

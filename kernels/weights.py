@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .errors import InputError
 from .groups import magnitude_mask
-from .pattern import parse_pattern
+from .lowrank import low_rank, ranks_of
+from .pattern import LOW_RANK, parse_pattern
 from .problem import Problem
 
 _FORMATS = (".mtx", ".mtx.gz", ".npy")
@@ -51,8 +52,22 @@ def make_weight(problem: Problem, generator: torch.Generator, *, folder: Path | 
     pattern = parse_pattern(problem.pattern)
     fan_in = math.prod(problem.weight_shape[1:]) // pattern.slots
     weight = torch.randn(problem.weight_shape, generator=generator) * math.sqrt(2.0 / fan_in)
+    return impose_pattern(weight, problem)
+
+
+def impose_pattern(weight: Tensor, problem: Problem) -> Tensor:
+    """The weight [K, C, R, S] with its weakest groups zeroed, or of low rank, as the problem's pattern has it.
+
+    Raises
+    ------
+    UnsupportedError
+        If a SAS pattern is combined with others: no mask of a wide weight is defined.
+    """
+    pattern = parse_pattern(problem.pattern)
     if pattern.kinds == ("sas",):
         return weight
+    if pattern.text == LOW_RANK:
+        return low_rank(weight, ranks_of(problem))
     return weight * magnitude_mask(weight, pattern, problem.sparsity)
 
 
@@ -104,11 +119,20 @@ def actual_sparsity(weight: Tensor) -> float:
     return 1.0 - int(torch.count_nonzero(weight)) / weight.numel()
 
 
+def flop_useful_of(problem: Problem, weight: Tensor) -> float:
+    """Work on the non-zero weights there are; what the problem says for a pattern that zeroes none."""
+    if not parse_pattern(problem.pattern).has_mask:
+        return problem.flop_useful
+    return problem.flop_dense_equiv * (1.0 - actual_sparsity(weight))
+
+
 def with_actual_sparsity(problem: Problem, weight: Tensor) -> Problem:
     """The problem with the sparsity that a weight from a file really has.
 
-    Problems with random weights, and patterns that dictate their sparsity (dense, N:M), stay as they are.
+    Problems with random weights, and patterns that dictate their sparsity (dense, N:M) or zero no weights, stay as they
+    are.
     """
-    if problem.weights is None or parse_pattern(problem.pattern).fixed_sparsity is not None:
+    pattern = parse_pattern(problem.pattern)
+    if problem.weights is None or not pattern.has_mask or pattern.fixed_sparsity is not None:
         return problem
     return replace(problem, sparsity=actual_sparsity(weight))

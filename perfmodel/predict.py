@@ -45,6 +45,17 @@ class Prediction:
         return Interval(median=self.median_s, low=self.low_s, high=self.high_s)
 
 
+def one_after_the_other(parts: Sequence[Prediction]) -> Prediction:
+    """Of work in a row: times add up, and so do their errors, which are taken as shared; the longest part binds."""
+    return Prediction(
+        median_s=sum(part.median_s for part in parts),
+        low_s=sum(part.low_s for part in parts),
+        high_s=sum(part.high_s for part in parts),
+        bound=max(parts, key=lambda part: part.median_s).bound,
+        extrapolated=any(part.extrapolated for part in parts),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PerformanceModel:
     """The machine as the planner sees it; made by `fit_performance_model`.
@@ -78,7 +89,12 @@ class PerformanceModel:
             raise InputError(f"unknown kernel {kernel!r}; the performance model has {', '.join(sorted(self.kernels))}")
         if not problems:
             return ()
-        estimate = self.kernels[kernel].estimate(problems, self.limits)
+        known = self.kernels[kernel]
+        if known.spec.in_a_row is not None and not known.samples:
+            rows = [known.spec.in_a_row(problem) for problem in problems]
+            if all(name in self.kernels for row in rows for _, name in row):
+                return tuple(one_after_the_other([self.predict(stage, name) for stage, name in row]) for row in rows)
+        estimate = known.estimate(problems, self.limits)
         columns = (np.exp(estimate.log_time), np.exp(estimate.low), np.exp(estimate.high))
         return tuple(
             Prediction(median_s=median, low_s=low, high_s=high, bound=RESOURCES[resource], extrapolated=outside)

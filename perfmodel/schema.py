@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..kernels.problem import Problem
+from ..profiles.schema import Budget, Ceiling, Fingerprint
 from ..profiles.timing import TimeStats
 
 
@@ -114,3 +115,60 @@ class Validation(BaseModel):
     predictions: tuple[CheckedPrediction, ...]
     networks: tuple[CheckedNetwork, ...]
     duration_s: float
+
+
+class LayerBreakEven(BaseModel):
+    """The least sparsity at which a family beats the best dense kernel on a typical layer; None where it never does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: str
+    sparsity: float | None
+
+
+class FamilySummary(BaseModel):
+    """Kernels that differ in layout and instruction set alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    kernels: tuple[str, ...]
+    samples: int
+    noisy: int
+    held_out_error_frac: float | None
+    """Median error on layers left out of the fit, in logarithms of time: the mean over kernels by their samples."""
+    pattern: str
+    """The one that was measured most; that of `break_even`."""
+    break_even: tuple[LayerBreakEven, ...]
+
+
+class ElementwiseSummary(BaseModel):
+    """An operation between layers: what the smallest one costs, and how fast the largest one moves its bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operation: str
+    samples: int
+    smallest_bytes: float
+    smallest_s: float
+    largest_bytes: float
+    largest_byte_per_s: float
+
+
+class ProfileSummary(BaseModel):
+    """What ``sparseplan profile --show`` says of a profile."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    created: datetime
+    budget: Budget
+    threads: int
+    fingerprint: Fingerprint
+    duration_s: float
+    ceilings: tuple[Ceiling, ...]
+    drift_frac: float
+    clock_spread_frac: float | None
+    """Widest range of the clock, the most extreme tenths left out, over its median; None in older profiles."""
+    noisy_frac: float
+    families: tuple[FamilySummary, ...]
+    elementwise: tuple[ElementwiseSummary, ...]

@@ -31,9 +31,9 @@ class LayerWriter:
         considered = tuple(option.candidate for option in _nearest(rivals, chosen))
         break_even: dict[str, float | None] = {}
         useful: dict[str, float | None] = {}
-        for option in _one_a_kernel(picked, rivals):
-            kernel = option.candidate.kernel
-            break_even[kernel], useful[kernel] = self._limits_of(option, layer.dense)
+        for option in _one_a_way(picked, rivals):
+            way = option.candidate.way
+            break_even[way], useful[way] = self._limits_of(option, layer.dense)
         if chosen.pattern == "dense":
             sparse = tuple(candidate for candidate in considered if candidate.pattern != "dense")
             reason = why_dense(chosen, sparse, break_even, has_faster=len(layer.options) > 1)
@@ -57,7 +57,7 @@ class LayerWriter:
         # What conversions and the call cost, the kernel has to win back as well.
         rival_s = dense.candidate.time_s.median - option.timed.around_s
         pattern = option.candidate.pattern
-        key = problem, f"{kernel} {pattern}", rival_s
+        key = problem, option.candidate.way, rival_s
         if key not in self._limits:
             self._limits[key] = (
                 break_even_sparsity(self._model, problem, pattern, kernel, rival_s),
@@ -77,12 +77,12 @@ def totals_of(network: Network, decision: Decision) -> Totals:
     )
 
 
-def _one_a_kernel(picked: Option, rivals: list[Option]) -> Iterator[Option]:
-    """Of each sparse kernel the option that says most of it: the choice, else its fastest."""
+def _one_a_way(picked: Option, rivals: list[Option]) -> Iterator[Option]:
+    """Of each sparse pattern and kernel the option that says most of it: the choice, else its fastest."""
     seen: set[str] = set()
     for option in (picked, *sorted(rivals, key=lambda rival: rival.candidate.time_s.median)):
-        if option.candidate.pattern != "dense" and option.candidate.kernel not in seen:
-            seen.add(option.candidate.kernel)
+        if option.candidate.pattern != "dense" and option.candidate.way not in seen:
+            seen.add(option.candidate.way)
             yield option
 
 

@@ -40,8 +40,8 @@ def _explain_plan(plan: Plan) -> str:
             layer.chosen.pattern,
             "" if layer.chosen.pattern == "dense" else percent(layer.chosen.sparsity),
             layer.chosen.kernel,
-            milliseconds(layer.calls * layer.dense.time_s.median),
-            milliseconds(layer.calls * layer.chosen.time_s.median),
+            milliseconds(layer.calls * layer.dense.time_s.median) + _mark(layer.dense),
+            milliseconds(layer.calls * layer.chosen.time_s.median) + _mark(layer.chosen),
             f"+{layer.chosen.loss_increase:.3g}",
         )
         for layer in plan.layers
@@ -55,6 +55,7 @@ def _explain_plan(plan: Plan) -> str:
         + (f" (gap {percent(solver.gap_frac)}, {solver.time_s:.2g} s)" if solver.gap_frac is not None else ""),
         "",
         *_table([header, *rows]),
+        *_legend(plan),
         "",
         f"Dense network    {_range(totals.dense_time_s)}",
         f"Planned network  {_range(totals.planned_time_s)}, "
@@ -69,6 +70,17 @@ def _explain_plan(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _mark(candidate: Candidate) -> str:
+    return _OUTSIDE if candidate.extrapolated else ""
+
+
+def _legend(plan: Plan) -> list[str]:
+    marked = any(candidate.extrapolated for layer in plan.layers for candidate in (layer.chosen, layer.dense))
+    return [f"{_OUTSIDE} {_OUTSIDE_MEANS}; 'profile --extend' measures these layers"] if marked else []
+
+
+_OUTSIDE = "*"
+_OUTSIDE_MEANS = "outside the measured range: less certain, hence the wider interval"
 _LOSS = {
     "calibration": "nat of cross-entropy on calibration data",
     "magnitude": "share of the squared weights that goes, summed over layers (no calibration data)",
@@ -80,8 +92,9 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
     lines = [
         f"{layer.name}: {layer.reason}",
         "",
-        f"Chosen   {zeros(chosen)} on {chosen.kernel}, {_range(chosen.time_s)}, bound by {layer.binding_resource}",
-        f"Dense    {dense.kernel}, {_range(dense.time_s)}",
+        f"Chosen   {zeros(chosen)} on {chosen.kernel}, {_range(chosen.time_s)}, bound by {layer.binding_resource}"
+        + _outside(chosen),
+        f"Dense    {dense.kernel}, {_range(dense.time_s)}{_outside(dense)}",
         f"Calls    {layer.calls} in one forward pass; times are of one call",
     ]
     if layer.considered:
@@ -92,20 +105,24 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
                 candidate.kernel,
                 _range(candidate.time_s),
                 f"+{candidate.loss_increase:.3g}",
-                why_lost(candidate, chosen, dense) + ("; extrapolated" if candidate.extrapolated else ""),
+                why_lost(candidate, chosen, dense) + _outside(candidate),
             )
             for candidate in layer.considered
         ]
         lines += ["", *_table([header, *rows])]
     if layer.break_even_sparsity:
-        lines += ["", "Sparsity at which a kernel pays:"]
-        lines += [f"  {kernel}: {_pays(layer, kernel)}" for kernel in layer.break_even_sparsity]
+        lines += ["", "Sparsity at which a pattern pays:"]
+        lines += [f"  {way}: {_pays(layer, way)}" for way in layer.break_even_sparsity]
     lines += ["", f"What would change this: {_what_would_change(layer, plan)}"]
     return "\n".join(lines) + "\n"
 
 
-def _pays(layer: LayerPlan, kernel: str) -> str:
-    first, last = layer.break_even_sparsity[kernel], layer.useful_sparsity.get(kernel)
+def _outside(candidate: Candidate) -> str:
+    return f"; {_OUTSIDE_MEANS}" if candidate.extrapolated else ""
+
+
+def _pays(layer: LayerPlan, way: str) -> str:
+    first, last = layer.break_even_sparsity[way], layer.useful_sparsity.get(way)
     if first is None:
         return "loses to dense at every sparsity"
     return f"beats dense from {percent(first)}" + (
@@ -126,11 +143,11 @@ def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
         return "; ".join(changes) + "."
     if sure:
         return f"a higher target than {_target(plan)}: {_near(sure, chosen)} ({speed(_nearest(sure, chosen), dense)})."
-    reachable = [(kernel, first) for kernel, first in layer.break_even_sparsity.items() if first is not None]
+    reachable = [(way, first) for way, first in layer.break_even_sparsity.items() if first is not None]
     if reachable:
-        kernel, first = min(reachable, key=lambda each: each[1])
+        way, first = min(reachable, key=lambda each: each[1])
         return (
-            f"zeros beyond {percent(first)} (where {kernel} breaks even), a narrower prediction (profile with a larger "
+            f"zeros beyond {percent(first)} (where {way} breaks even), a narrower prediction (profile with a larger "
             "budget), or a faster kernel."
         )
     return "only another machine, another batch size or a faster kernel: none beats dense here at any sparsity."

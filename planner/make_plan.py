@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError, UnsupportedError
-from ..kernels.pattern import SasPart, parse_pattern
+from ..kernels.pattern import parse_pattern
 from ..kernels.problem import DTYPE_BYTES, Dtype
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import KernelSpec, Machine
@@ -69,9 +69,9 @@ class PlanRequest:
         if points is not None and self.calibration is None:
             raise InputError("a target for the accuracy drop needs calibration data; give --data, or another target")
         for text in self.patterns:
-            if any(isinstance(part, SasPart) for part in parse_pattern(text).parts):
+            if not parse_pattern(text).has_mask:
                 raise UnsupportedError(
-                    f"pattern {text!r} sparsifies activations, it has no mask to plan; leave it out of --patterns"
+                    f"pattern {text!r} zeroes no weights, it has no mask to plan and train; leave it out of --patterns"
                 )
 
 

@@ -56,10 +56,10 @@ def why_dense(
 
 def would_need(candidate: Candidate, break_even: Mapping[str, float | None]) -> str:
     """From which sparsity a loser would win."""
-    sparsity = break_even.get(candidate.kernel)
+    sparsity = break_even.get(candidate.way)
     if sparsity is None:
-        return f"{candidate.pattern} on {candidate.kernel} loses at every sparsity"
-    return f"{candidate.pattern} on {candidate.kernel} would need > {percent(sparsity)} zeros"
+        return f"{candidate.way} loses at every sparsity"
+    return f"{candidate.way} would need > {percent(sparsity)} zeros"
 
 
 def why_lost(candidate: Candidate, chosen: Candidate, dense: Candidate) -> str:

@@ -38,6 +38,11 @@ class Candidate(_Document):
     """Expected rise of the calibration loss, before any training."""
     extrapolated: bool
 
+    @property
+    def way(self) -> str:
+        """What its limits of sparsity are filed under: ``filter on conv2d_compact_f32_nhwc__onednn``."""
+        return f"{self.pattern} on {self.kernel}"
+
 
 class LayerPlan(_Document):
     """The decision for one layer."""
@@ -52,9 +57,10 @@ class LayerPlan(_Document):
     considered: tuple[Candidate, ...]
     """Candidates near the choice that lost."""
     break_even_sparsity: dict[str, float | None]
-    """By kernel: the sparsity from which it beats the dense layer, None where it never does (GSL's lower bound)."""
+    """By pattern and kernel (`Candidate.way`): the sparsity from which it beats the dense layer, None where it never
+    does (GSL's lower bound)."""
     useful_sparsity: dict[str, float | None]
-    """By kernel: the sparsity beyond which more of it gains nothing (GSL's upper bound)."""
+    """By pattern and kernel: the sparsity beyond which more of it gains nothing (GSL's upper bound)."""
     calls: int
     """How often one forward pass runs this layer."""
     binding_resource: str
@@ -91,7 +97,7 @@ class Totals(_Document):
 
 
 class Plan(_Document):
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     created: datetime
     model: str
     """SPEC of the model."""

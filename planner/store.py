@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..kernels.documents import read_document, write_document
 from .schema import Plan
+
+
+def _limits_by_way(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 filed the limits of sparsity under the kernel alone, for the choice or the fastest one considered."""
+    layers = []
+    for layer in content["layers"]:
+        by_time = sorted(layer["considered"], key=lambda candidate: candidate["time_s"]["median"])
+        ways: dict[str, str] = {}
+        for candidate in (layer["chosen"], *by_time):
+            if candidate["pattern"] != "dense":
+                ways.setdefault(candidate["kernel"], f"{candidate['pattern']} on {candidate['kernel']}")
+        limits = {
+            name: {ways.get(kernel, kernel): value for kernel, value in layer[name].items()}
+            for name in ("break_even_sparsity", "useful_sparsity")
+        }
+        layers.append(layer | limits)
+    return content | {"schema_version": 2, "layers": layers}
+
+
+MIGRATIONS = {1: _limits_by_way}
 
 
 def save_plan(path: Path, plan: Plan) -> None:
@@ -27,4 +48,4 @@ def load_plan(path: Path) -> Plan:
     InputError
         If the file is missing, truncated, no plan, or of a newer schema version.
     """
-    return read_document(path, Plan, kind="plan")
+    return read_document(path, Plan, kind="plan", migrations=MIGRATIONS)

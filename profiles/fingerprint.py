@@ -8,6 +8,7 @@ import platform
 from pathlib import Path
 
 import psutil
+import torch
 
 from ..kernels.spec import Machine
 from .schema import Fingerprint
@@ -27,8 +28,9 @@ def read_fingerprint(machine: Machine, *, root: Path = Path("/")) -> Fingerprint
     Returns
     -------
     Fingerprint
-        Cores and memory are those that this process may use (affinity and cgroup limits); cache sizes are bytes a
-        core for L1 and L2, of the whole L3, and 0 where the system does not tell.
+        Usable cores and memory are those that this process may use: affinity, which cpusets set, and the quotas and
+        limits of its cgroup (version 1 or 2) and of all above it; a share of a core counts as one. Cache sizes are
+        bytes a core for L1 and L2, of the whole L3, and 0 where the system does not tell, as some virtual machines.
     """
     return Fingerprint(
         cpu_model=_cpu_model(root),
@@ -39,7 +41,7 @@ def read_fingerprint(machine: Machine, *, root: Path = Path("/")) -> Fingerprint
         l2_bytes=_cache_bytes(root, 2),
         l3_bytes=_cache_bytes(root, 3),
         memory_bytes=_memory_bytes(root),
-        gpu_model=_gpu_model(machine),
+        gpu_model=_gpu_model(),
         operating_system=platform.platform(),
         python_version=platform.python_version(),
         torch_version=importlib.metadata.version("torch"),
@@ -64,6 +66,19 @@ _LABELS = {
 }
 MEMORY_TOLERANCE_FRAC = 0.02
 """Kernels reserve a little more or less memory from boot to boot."""
+
+
+MACHINE_FIELDS = ("cpu_model", "isa", "cores_physical", "l1d_bytes", "l2_bytes", "l3_bytes")
+"""What one machine keeps, whatever share of it a process gets and whatever is installed."""
+
+
+def other_machine(a: Fingerprint, b: Fingerprint) -> tuple[str, ...]:
+    """In what the machine itself differs from fingerprint `a` to `b`, one sentence each; empty where it is the same."""
+    return tuple(
+        f"{_LABELS[name]}: {_shown(getattr(a, name))} there, {_shown(getattr(b, name))} here"
+        for name in MACHINE_FIELDS
+        if getattr(a, name) != getattr(b, name)
+    )
 
 
 def differences(a: Fingerprint, b: Fingerprint) -> tuple[str, ...]:
@@ -92,12 +107,8 @@ def _cpu_model(root: Path) -> str:
     return platform.processor() or platform.machine()
 
 
-def _gpu_model(machine: Machine) -> str | None:
-    if machine.device != "cuda":
-        return None
-    import torch
-
-    return torch.cuda.get_device_name(0)
+def _gpu_model() -> str | None:
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def _cache_bytes(root: Path, level: int) -> int:

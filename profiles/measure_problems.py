@@ -23,7 +23,7 @@ from ..kernels.registry import kernel_named
 from ..kernels.reorder import from_layout
 from ..kernels.select import NoKernel, eligible, select, why_ineligible
 from ..kernels.spec import KernelSpec, Machine
-from ..kernels.weights import actual_sparsity, make_weight, with_actual_sparsity
+from ..kernels.weights import flop_useful_of, make_weight, with_actual_sparsity
 from .measure_schema import MeasureRecord
 from .timing import measure_alternating
 
@@ -146,7 +146,7 @@ def measure_rivals(
             kernel=rival.kernel.name,
             time_s=time_of.get(rival.kernel.name),
             pack_time_s=rival.pack_time_s,
-            flop_useful=problem.flop_dense_equiv * (1.0 - actual_sparsity(inputs.weight)),
+            flop_useful=flop_useful_of(problem, inputs.weight),
             flop_dense_equiv=problem.flop_dense_equiv,
             max_abs_error=rival.max_abs_error,
             rel_error=rival.rel_error,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise, product
 
 from ..kernels.errors import InputError, UnsupportedError
 from .schema import Ceiling, MachineProfile
@@ -11,6 +11,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "flop/s": (1e8, 1e16),
     "byte/s": (1e8, 1e15),
     "s": (1e-9, 1e-1),
+    "Hz": (1e8, 2e10),
 }
 """From a small in-order core to the largest servers and accelerators, with an order of magnitude to spare."""
 TIGHTER_LIMITS = {"latency_s:parallel_region": (1e-9, 1e-3)}
@@ -19,6 +20,7 @@ TIGHTER_LIMITS = {"latency_s:parallel_region": (1e-9, 1e-3)}
 LONGEST_S = 3600.0
 SHORTEST_S = 1e-9
 LEVELS = ("l1", "l2", "l3", "dram")
+SUFFIXES = ("", ":store", ":copy")
 BANDWIDTH_NOISE_FRAC = 0.5
 """By how much an outer memory level may seem faster than the level inside it before the measurement is refused."""
 
@@ -36,19 +38,12 @@ def implausible_ceiling(ceiling: Ceiling) -> str | None:
 
 def rising_bandwidth(ceilings: tuple[Ceiling, ...]) -> str | None:
     """Say where an outer memory level looks faster than an inner one beyond the noise, or None."""
-    for threads in sorted({ceiling.threads for ceiling in ceilings}):
-        by_level = {
-            ceiling.name.rsplit(":", 1)[1]: ceiling.value
-            for ceiling in ceilings
-            if ceiling.threads == threads and ceiling.name.startswith("bandwidth_byte_per_s:")
-        }
-        levels = [level for level in LEVELS if level in by_level]
-        for inner, outer in itertools.pairwise(levels):
-            if by_level[outer] > by_level[inner] * (1.0 + BANDWIDTH_NOISE_FRAC):
-                return (
-                    f"bandwidth of {outer} at {threads} threads is {by_level[outer]:.3g} byte/s, "
-                    f"that of {inner} only {by_level[inner]:.3g}"
-                )
+    for threads, suffix in product(sorted({ceiling.threads for ceiling in ceilings}), SUFFIXES):
+        found = {ceiling.name: ceiling.value for ceiling in ceilings if ceiling.threads == threads}
+        names = [name for level in LEVELS if (name := f"bandwidth_byte_per_s:{level}{suffix}") in found]
+        for inner, outer in pairwise(names):
+            if found[outer] > found[inner] * (1.0 + BANDWIDTH_NOISE_FRAC):
+                return f"{outer} at {threads} threads is {found[outer]:.3g} byte/s, {inner} only {found[inner]:.3g}"
     return None
 
 

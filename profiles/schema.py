@@ -12,6 +12,8 @@ from .timing import TimeStats
 
 Budget = Literal["quick", "standard", "full"]
 Source = Literal["measured", "fitted", "datasheet", "assumed"]
+CeilingUnit = Literal["flop/s", "byte/s", "s", "Hz"]
+CLOCK = "clock_hz"
 
 
 class _Document(BaseModel):
@@ -39,15 +41,22 @@ class Fingerprint(_Document):
 class Ceiling(_Document):
     """A limit of the machine.
 
-    `name` is ``flop_per_s:`` and an execution unit (`kernels.spec.Unit`), ``bandwidth_byte_per_s:l1|l2|l3|dram`` or
-    ``latency_s:parallel_region|torch_op|page_fault``; `unit` repeats the SI unit.
+    `name` is one of
+
+    - ``flop_per_s:`` and an execution unit (`kernels.spec.Unit`);
+    - ``bandwidth_byte_per_s:l1|l2|l3|dram``, of loads, or with ``:store`` or ``:copy`` behind it;
+    - ``latency_s:parallel_region|torch_op|page_fault|timer``;
+    - ``clock_hz``, whose interval is how far the clock strays from chain to chain of dependent additions;
+    - of a GPU: ``flop_per_s:cuda:DTYPE``, ``bandwidth_byte_per_s:cuda:copy``, ``latency_s:cuda:launch``.
+
+    `unit` repeats the SI unit.
     """
 
     name: str
     value: Annotated[float, Field(gt=0)]
     low: Annotated[float, Field(gt=0)]
     high: Annotated[float, Field(gt=0)]
-    unit: Literal["flop/s", "byte/s", "s"]
+    unit: CeilingUnit
     threads: int
     source: Source
 
@@ -80,7 +89,7 @@ class StabilitySample(_Document):
 
 
 class MachineProfile(_Document):
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     created: datetime
     budget: Budget
     threads: int

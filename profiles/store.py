@@ -17,7 +17,12 @@ def _without_stability(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"schema_version": 2, "stability": []}
 
 
-MIGRATIONS = {1: _without_stability}
+def _with_loads_alone(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 measured no stores, copies, clock or timer: ceilings that a profile may lack."""
+    return content | {"schema_version": 3}
+
+
+MIGRATIONS = {1: _without_stability, 2: _with_loads_alone}
 
 
 def save_profile(path: Path, profile: MachineProfile) -> None:

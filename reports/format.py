@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..perfmodel.schema import Interval
+    from ..profiles.schema import Ceiling
     from ..profiles.timing import TimeStats
 
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
@@ -77,6 +78,13 @@ def with_prefix(value: float, unit: str) -> str:
     shown = _rounded(value)
     scale, prefix = next(((scale, prefix) for scale, prefix in _PREFIXES if shown >= scale), (1.0, ""))
     return f"{significant(value / scale)} {prefix}{unit}"
+
+
+def ceiling_value(ceiling: Ceiling, value: float) -> str:
+    """The value of a ceiling, or an end of its interval, in the ceiling's unit: ``61.2 GB/s``, ``20.3 ns``."""
+    if ceiling.unit == "s":
+        return seconds(value) if value >= 1e-6 else f"{significant(value / 1e-9)} ns"
+    return with_prefix(value, "B/s" if ceiling.unit == "byte/s" else ceiling.unit)
 
 
 def memory(size_bytes: int) -> str:

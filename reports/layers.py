@@ -31,9 +31,9 @@ class CandidateRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelLimits:
-    """Between which sparsities a kernel is worth using in a layer, formatted."""
+    """Between which sparsities a pattern on a kernel is worth using in a layer, formatted."""
 
-    kernel: str
+    way: str
     break_even: str
     useful_up_to: str
 
@@ -61,6 +61,8 @@ class LayerRow:
     dense: TimeCell
     speedup: str
     outcome: Outcome
+    extrapolated: bool
+    """Whether the choice lies outside what was measured for the performance model."""
     binding_resource: str
     reason: str
     candidates: tuple[CandidateRow, ...]
@@ -100,16 +102,17 @@ def _row(layer: LayerPlan, measured: LayerTime | None) -> LayerRow:
         dense=_cell(None if measured is None else measured.dense_time_s),
         speedup="–" if measured is None else ratio(measured.dense_time_s.median / measured.time_s.median),
         outcome=_outcome(layer, measured),
+        extrapolated=layer.chosen.extrapolated,
         binding_resource=layer.binding_resource,
         reason=layer.reason,
         candidates=tuple(_candidate_row(candidate, layer) for candidate in _all_candidates(layer)),
         limits=tuple(
             KernelLimits(
-                kernel=kernel,
+                way=way,
                 break_even="never" if sparsity is None else percent(sparsity),
-                useful_up_to=_limit(layer.useful_sparsity.get(kernel)),
+                useful_up_to=_limit(layer.useful_sparsity.get(way)),
             )
-            for kernel, sparsity in layer.break_even_sparsity.items()
+            for way, sparsity in layer.break_even_sparsity.items()
         ),
     )
 
@@ -139,7 +142,7 @@ def _candidate_row(candidate: Candidate, layer: LayerPlan) -> CandidateRow:
         for note, holds in (
             ("chosen", candidate == layer.chosen),
             ("best dense", candidate == layer.dense),
-            ("extrapolated", candidate.extrapolated),
+            ("outside the measured range", candidate.extrapolated),
         )
         if holds
     ]

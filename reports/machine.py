@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..profiles.schema import Ceiling, Fingerprint, MachineProfile
 from ..runtime.schema import Measurements
 from .facts import Fact, facts
-from .format import memory, seconds, significant, with_prefix
+from .format import ceiling_value, memory
 
 _NAMES = {
     "flop_per_s:fma_f32": "float32 multiply-add",
@@ -22,6 +22,14 @@ _NAMES = {
     "bandwidth_byte_per_s:dram": "memory",
     "latency_s:parallel_region": "start of a parallel region",
     "latency_s:torch_op": "call of a torch operation",
+    "latency_s:page_fault": "first touch of a page",
+    "latency_s:timer": "reading of the clock",
+    "clock_hz": "clock",
+    "flop_per_s:cuda:float32": "GPU float32 product",
+    "flop_per_s:cuda:bfloat16": "GPU bfloat16 product",
+    "flop_per_s:cuda:float16": "GPU half-precision product",
+    "bandwidth_byte_per_s:cuda": "GPU memory",
+    "latency_s:cuda:launch": "launch of a GPU kernel",
 }
 
 
@@ -61,8 +69,8 @@ def ceiling_table(profile: MachineProfile) -> tuple[CeilingRow, ...]:
     return tuple(
         CeilingRow(
             what=f"bandwidth of {short_name(ceiling)}" if ceiling.unit == "byte/s" else short_name(ceiling),
-            value=_value(ceiling, ceiling.value),
-            interval=f"{_value(ceiling, ceiling.low)} – {_value(ceiling, ceiling.high)}",
+            value=ceiling_value(ceiling, ceiling.value),
+            interval=f"{ceiling_value(ceiling, ceiling.low)} – {ceiling_value(ceiling, ceiling.high)}",
             threads=str(ceiling.threads),
             source=ceiling.source,
         )
@@ -72,6 +80,10 @@ def ceiling_table(profile: MachineProfile) -> tuple[CeilingRow, ...]:
 
 def short_name(ceiling: Ceiling) -> str:
     """What a ceiling limits, in words."""
+    for access in ("store", "copy"):
+        if ceiling.name.endswith(f":{access}"):
+            level = ceiling.name.removesuffix(f":{access}")
+            return f"{_NAMES.get(level, level)} {access}"
     return _NAMES.get(ceiling.name, ceiling.name)
 
 
@@ -87,9 +99,3 @@ def profile_mismatch(measurements: Measurements, profile: MachineProfile) -> tup
     if profile.threads != measurements.threads:
         differences.append(f"threads: profile {profile.threads}, measurement {measurements.threads}")
     return tuple(differences)
-
-
-def _value(ceiling: Ceiling, value: float) -> str:
-    if ceiling.unit == "s":
-        return seconds(value) if value >= 1e-6 else f"{significant(value / 1e-9)} ns"
-    return with_prefix(value, "B/s" if ceiling.unit == "byte/s" else ceiling.unit)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from ..kernels.dense import UNITS
 from ..kernels.problem import Problem
 from ..planner.schema import Plan
 from ..profiles.schema import Ceiling, MachineProfile
 from ..runtime.schema import Measurements
 from .axes import logarithmic, name_points, settle_layout
 from .format import seconds, significant, with_prefix
-from .machine import short_name
-from .svg import DENSE_COLOUR, FAINT_COLOUR, INK_COLOUR, PLANNED_COLOUR, WARNING_COLOUR, inline_svg, tooltip
+from .roofs import bandwidth_roofs, paint_roofs, rate_roofs
+from .svg import DENSE_COLOUR, FAINT_COLOUR, PLANNED_COLOUR, WARNING_COLOUR, inline_svg, tooltip
 
-_UNIT_OF_DTYPE = {"float32": "fma_f32", "bfloat16": "dot_bf16", "float16": "fma_f16"}
 _LABELLED_LAYERS = 8
 """The reverted and the notable; the others show their name under the pointer."""
 _MARGIN = 2.5
@@ -104,9 +102,8 @@ def roof_layers(plan: Plan, measurements: Measurements) -> tuple[RoofLayer, ...]
 def plot_roofline(plan: Plan, measurements: Measurements, profile: MachineProfile) -> Markup | None:
     """The plot, or None where the profile has no ceilings at its thread count or no layer was measured."""
     layers = roof_layers(plan, measurements)
-    roofs = _roofs(plan, profile)
-    bandwidths = [ceiling for ceiling in roofs if ceiling.unit == "byte/s"]
-    rates = [ceiling for ceiling in roofs if ceiling.unit == "flop/s"]
+    units = {UNITS[candidate.dtype] for layer in plan.layers for candidate in (layer.chosen, layer.dense)}
+    bandwidths, rates = bandwidth_roofs(profile), rate_roofs(profile, units)
     if not layers or not bandwidths or not rates:
         return None
     x_limits, y_limits = _limits(layers, bandwidths, rates)
@@ -126,7 +123,7 @@ def plot_roofline(plan: Plan, measurements: Measurements, profile: MachineProfil
             columnspacing=1.2,
         )
         settle_layout(axes)
-        _paint_roofs(axes, bandwidths, rates)
+        paint_roofs(axes, bandwidths, rates)
         notable = sorted(layers, key=lambda layer: (not layer.reverted, -layer.dense_time_s))[:_LABELLED_LAYERS]
         name_points(
             axes,
@@ -140,16 +137,6 @@ def plot_roofline(plan: Plan, measurements: Measurements, profile: MachineProfil
         label=f"Roofline plot of {len(layers)} measured layers, dense and planned, under the ceilings of the machine.",
         size_in=(4.9, 3.8),
     )
-
-
-def _roofs(plan: Plan, profile: MachineProfile) -> list[Ceiling]:
-    units = {_UNIT_OF_DTYPE[candidate.dtype] for layer in plan.layers for candidate in (layer.chosen, layer.dense)}
-    return [
-        ceiling
-        for ceiling in profile.ceilings
-        if ceiling.threads == profile.threads
-        and (ceiling.unit == "byte/s" or (ceiling.unit == "flop/s" and ceiling.name.partition(":")[2] in units))
-    ]
 
 
 def _limits(
@@ -188,39 +175,3 @@ def _paint_point(axes: Axes, point: RoofPoint, mark: _Mark, *, name: str, time_s
         f"{name}, {mark.label}: {seconds(time_s)}, {with_prefix(point.flop_per_s, 'flop/s')} useful, "
         f"{significant(point.intensity)} flop/byte",
     )
-
-
-def _paint_roofs(axes: Axes, bandwidths: list[Ceiling], rates: list[Ceiling]) -> None:
-    (x0, y0), (x1, y1) = axes.transData.transform([(1.0, 1.0), (10.0, 10.0)])
-    slope = math.atan2(y1 - y0, x1 - x0)
-    peak = max(rate.value for rate in rates)
-    x_low, x_high = axes.get_xlim()
-    y_low, _ = axes.get_ylim()
-    for bandwidth in bandwidths:
-        ends = np.array([x_low, peak / bandwidth.value])
-        axes.plot(ends, bandwidth.value * ends, color=INK_COLOUR, linewidth=1.0, zorder=1)
-        # Where the line enters the plot; no two bandwidths enter at the same place.
-        start = max(x_low, y_low / bandwidth.value)
-        axes.annotate(
-            f"{short_name(bandwidth)} {with_prefix(bandwidth.value, 'B/s')}",
-            (start, bandwidth.value * start),
-            xytext=(8 * math.cos(slope), 8 * math.sin(slope)),
-            textcoords="offset points",
-            rotation=math.degrees(slope),
-            rotation_mode="anchor",
-            va="bottom",
-            fontsize=7.5,
-            color=INK_COLOUR,
-        )
-    for rate in rates:
-        start = rate.value / max(bandwidth.value for bandwidth in bandwidths)
-        axes.plot([start, x_high], [rate.value, rate.value], color=INK_COLOUR, linewidth=1.0, zorder=1)
-        axes.annotate(
-            f"{short_name(rate)} {with_prefix(rate.value, 'flop/s')}",
-            (x_high, rate.value),
-            xytext=(-3, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=7.5,
-            color=INK_COLOUR,
-        )

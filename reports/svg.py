@@ -26,6 +26,8 @@ SERIES_COLOURS = (PLANNED_COLOUR, "#a8407f", "#5c7d1e", "#c58a12", "#5b5b9e")
 
 _TOOLTIP = "tooltip:"
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FONT = ' font-family="Helvetica, Arial, sans-serif"'
+"""Inside a page, the page's own font."""
 _STYLE: dict[Any, Any] = {
     # Text stays text: it can be searched, read aloud, and is a tenth of the size of outlines.
     "svg.fonttype": "none",
@@ -83,6 +85,14 @@ def inline_svg(paint: Callable[[Axes], None], *, key: str, label: str, size_in: 
         target = io.StringIO()
         figure.savefig(target, format="svg", metadata={"Date": None})
     return Markup(_embeddable(target.getvalue(), key=key, label=label))
+
+
+def standalone_svg(drawn: Markup) -> str:
+    """An ``<svg>`` element of `inline_svg` as a file of its own, for viewers that know no page around it."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"{_FONT}'
+        + str(drawn)[len("<svg") :]
+    )
 
 
 def tooltip(artist: Artist, text: str) -> None:

@@ -13,7 +13,7 @@ from sparseplan.kernels.pattern import SasPart, parse_pattern
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.select import eligible
 from sparseplan.kernels.spec import KernelSpec, Machine
-from sparseplan.kernels.weights import actual_sparsity, make_weight, with_actual_sparsity
+from sparseplan.kernels.weights import flop_useful_of, make_weight, with_actual_sparsity
 from sparseplan.perfmodel.limits import Limits
 from sparseplan.profiles.measure_problems import SEED, Checked, check_kernel, torch_threads
 from sparseplan.profiles.timing import TimeStats, measure_alternating
@@ -97,9 +97,7 @@ def run_case(case: Case, machine: Machine, limits: Limits, *, kernels: tuple[str
     time_of = {rival.kernel.name: time for rival, time in zip(right, times, strict=True)}
     dense_names = [kernel.name for its, kernel in rivals if its == dense and is_dense_torch(kernel)]
     best = min((name for name in dense_names if name in time_of), key=lambda name: time_of[name].median, default="")
-    sas = any(isinstance(part, SasPart) for part in parse_pattern(problem.pattern).parts)
-    # What SAS skips are activations: its weights have no zeros.
-    useful = problem.flop_useful if sas else problem.flop_dense_equiv * (1.0 - actual_sparsity(weight))
+    useful = flop_useful_of(problem, weight)
     return [
         _row(
             case,

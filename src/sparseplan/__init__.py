@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .commands.predict import predict
     from .commands.profile import profile
     from .commands.report import report
+    from .commands.show import show
     from .commands.train import train
     from .commands.validate import validate
     from .kernels.errors import InputError, SparseplanError, UnsupportedError
@@ -36,6 +37,7 @@ _COMMANDS = (
     "predict",
     "profile",
     "report",
+    "show",
     "train",
     "validate",
 )
@@ -60,6 +62,7 @@ __all__ = [
     "predict",
     "profile",
     "report",
+    "show",
     "train",
     "validate",
 ]

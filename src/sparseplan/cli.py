@@ -63,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     profile.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     profile.add_argument("--threads", type=int, help="threads of the kernels (all usable cores)")
 
+    profile.add_argument("--show", type=Path, metavar="P.json", help="summarise this profile (or ref:NAME) instead")
+    profile.add_argument("--plot", type=Path, metavar="FILE.svg", help="with --show: write its roofline plot")
     profile.add_argument("--extend", type=Path, metavar="P.json", help="add the layers of --model to this profile")
     profile.add_argument("--model", metavar="SPEC", help="with --extend: the model whose layers are measured")
     profile.add_argument("--input", type=_shape, metavar="N,C,H,W", help="with --extend: shape of one batch")
@@ -200,6 +202,10 @@ def _profile(options: argparse.Namespace) -> str:
     from .progress_bar import ProgressBar
     from .render import render_profile
 
+    if options.plot is not None and options.show is None:
+        raise InputError("--plot belongs to --show; give the profile to plot with --show P.json")
+    if options.show is not None:
+        return _show(options)
     if (options.extend is None) != (options.model is None) or (options.model is None) != (options.input is None):
         raise InputError("--extend, --model and --input belong together; give all three, or none of them")
     with ProgressBar() as bar:
@@ -209,9 +215,20 @@ def _profile(options: argparse.Namespace) -> str:
         else:
             out = options.out or options.extend
             result = extend(
-                options.extend, options.model, input=options.input, dtype=options.dtype, out=out, progress=bar
+                options.extend, options.model, input=options.input, dtype=options.dtype, out=options.out, progress=bar
             )
     return result.model_dump_json() if options.json else render_profile(result, out)
+
+
+def _show(options: argparse.Namespace) -> str:
+    from .commands.show import show
+    from .render import render_summary
+
+    given = [name for name in ("out", "threads", "extend", "model", "input") if getattr(options, name) is not None]
+    if given:
+        raise InputError(f"--show measures nothing: --{given[0]} does not belong to it; leave one of them out")
+    summary = show(options.show, plot=options.plot)
+    return summary.model_dump_json() if options.json else render_summary(summary, options.show)
 
 
 def _measure(options: argparse.Namespace) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .reports.format import percent, seconds, seconds_with_range, with_prefix
+from .reports.format import ceiling_value, duration, memory, percent, seconds, seconds_with_range, with_prefix
 
 if TYPE_CHECKING:
     from .kernels.problem import Problem
-    from .perfmodel.schema import PredictionRecord, Quality, Validation
+    from .perfmodel.schema import PredictionRecord, ProfileSummary, Quality, Validation
     from .planner.schema import Plan
     from .profiles.measure_schema import MeasureRecord
     from .profiles.schema import MachineProfile
@@ -31,10 +31,7 @@ def render_profile(profile: MachineProfile, path: Path) -> str:
     table = _table("ceiling", "value", "interval", "source")
     for ceiling in profile.ceilings:
         if ceiling.threads == profile.threads:
-            unit = ceiling.unit
-            shown = [
-                seconds(v) if unit == "s" else with_prefix(v, unit) for v in (ceiling.value, ceiling.low, ceiling.high)
-            ]
+            shown = [ceiling_value(ceiling, value) for value in (ceiling.value, ceiling.low, ceiling.high)]
             table.add_row(ceiling.name, shown[0], f"{shown[1]} to {shown[2]}", ceiling.source)
     noisy = sum(sample.noisy for sample in profile.samples)
     head = (
@@ -42,6 +39,61 @@ def render_profile(profile: MachineProfile, path: Path) -> str:
         f"{len(profile.samples)} kernel timings ({noisy} noisy) in {seconds(profile.duration_s)}"
     )
     return f"{head}\n{_text(table)}\nProfile: {path}"
+
+
+def render_summary(summary: ProfileSummary, path: Path) -> str:
+    """A whole profile in some tables: machine, ceilings by thread count, kernels by family, what lies between."""
+    machine = summary.fingerprint
+    caches = f"L1d {memory(machine.l1d_bytes)}, L2 {memory(machine.l2_bytes)} a core, L3 {memory(machine.l3_bytes)}"
+    clock = summary.clock_spread_frac
+    head = [
+        f"{machine.cpu_model}: {machine.cores_usable} of {machine.cores_physical} cores usable, {caches}, "
+        f"memory {memory(machine.memory_bytes)}, GPU {machine.gpu_model or 'none'}",
+        f"{', '.join(machine.isa)}; {machine.operating_system}; Python {machine.python_version}, "
+        f"torch {machine.torch_version}, sparseplan {machine.sparseplan_version}",
+        f"Budget {summary.budget}, {summary.threads} threads, made {summary.created:%Y-%m-%d %H:%M} in "
+        f"{duration(summary.duration_s)}",
+        f"Stability: the arithmetic peak drifted by {percent(summary.drift_frac)} during the run, the clock strays by "
+        f"{'unknown' if clock is None else percent(clock)}, {percent(summary.noisy_frac)} of the timings are noisy",
+    ]
+    counts = sorted({ceiling.threads for ceiling in summary.ceilings})
+    ceilings = _table("ceiling", *(f"{count} thread{'s' if count > 1 else ''}" for count in counts))
+    found = {(ceiling.name, ceiling.threads): ceiling for ceiling in summary.ceilings}
+    for name in dict.fromkeys(ceiling.name for ceiling in summary.ceilings):
+        cells = [found.get((name, count)) for count in counts]
+        ceilings.add_row(name, *("" if cell is None else ceiling_value(cell, cell.value) for cell in cells))
+    layers = list(dict.fromkeys(each.layer for family in summary.families for each in family.break_even))
+    families = _table("kernel family", "n", "noisy", "held-out error", "pattern", *layers)
+    for family in summary.families:
+        bounds = {each.layer: each.sparsity for each in family.break_even}
+        families.add_row(
+            family.family,
+            str(family.samples),
+            str(family.noisy),
+            "-" if family.held_out_error_frac is None else percent(family.held_out_error_frac),
+            family.pattern,
+            *(_break_even(bounds, layer) for layer in layers),
+        )
+    between = _table("between layers", "n", "smallest", "largest", "rate of the largest")
+    for each in summary.elementwise:
+        between.add_row(
+            each.operation,
+            str(each.samples),
+            f"{memory(round(each.smallest_bytes))} in {seconds(each.smallest_s)}",
+            memory(round(each.largest_bytes)),
+            with_prefix(each.largest_byte_per_s, "B/s"),
+        )
+    note = (
+        "Layers: the sparsity from which the family's best kernel is predicted to beat the best dense one of its dtype."
+    )
+    return "\n".join([*head, "", _text(ceilings), "", _text(families), note, "", _text(between), f"Profile: {path}"])
+
+
+def _break_even(bounds: Mapping[str, float | None], layer: str) -> str:
+    if layer not in bounds:
+        return ""
+    bound = bounds[layer]
+    return "never" if bound is None else percent(bound)
 
 
 def render_measured(records: Iterable[MeasureRecord]) -> str:
@@ -167,7 +219,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         # Names are what a reader copies: they stay whole.
-        table.add_column(column, overflow="fold", no_wrap=column == "kernel")
+        table.add_column(column, overflow="fold", no_wrap=column in ("kernel", "kernel family"))
     return table
 
 

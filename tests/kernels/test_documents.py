@@ -6,14 +6,17 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from sparseplan.kernels import documents
 from sparseplan.kernels.documents import (
     read_document,
     read_records,
+    read_text,
     require_writable,
     sha256_of,
     write_atomic,
     write_document,
     write_records,
+    write_text,
 )
 from sparseplan.kernels.errors import InputError
 
@@ -127,3 +130,34 @@ def test_records(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(InputError, match="is empty; give at least one note"):
         read_records(path, Note, kind="note")
+
+
+def test_a_name_that_ends_in_gz_is_compressed_and_the_same_each_time(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.json.gz", tmp_path / "b.json.gz"]
+    for path in paths:
+        write_text(path, "some text, " * 100)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].stat().st_size < 100
+    assert read_text(paths[0], kind="text") == "some text, " * 100
+    # By its content, not its name.
+    renamed = paths[0].rename(tmp_path / "c.json")
+    assert read_text(renamed, kind="text").startswith("some")
+
+
+def test_damaged_gzip_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.json.gz"
+    write_text(path, "some text, " * 100)
+    whole = path.read_bytes()
+    for damaged in (whole[:-12], whole[:20], whole[:-8] + b"\0" * 8):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"p\.json\.gz is not a text: a damaged gzip file .*copy or make it again"):
+            read_text(path, kind="text")
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MOST_BYTES", 1 << 20)
+    for name in ("bomb.json.gz", "long.json"):
+        write_text(tmp_path / name, "0" * ((1 << 20) + 1))
+        with pytest.raises(InputError, match=f"{name} is not a text: it holds more than 1 MiB"):
+            read_text(tmp_path / name, kind="text")
+    assert (tmp_path / "bomb.json.gz").stat().st_size < 2000

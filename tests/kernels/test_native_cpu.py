@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.flat_sparse import FLAT_VARIANTS, flat_shape
 from sparseplan.kernels.native_layer import InstructionSet
 from sparseplan.kernels.problem import Problem
+from sparseplan.profiles.ceilings import Access
 
 ISA = tuple(_native.isa_list())
 FLAGS = {
@@ -140,9 +142,21 @@ def test_ceilings_are_plausible() -> None:
         rate = _native.peak_flop_per_s(unit, 0.01, 1)
         assert (rate is not None) == (isa in _native.isa_list()), unit
         assert rate is None or 1e8 < rate < 1e14, unit
-    assert 1e8 < _native.bandwidth_byte_per_s(16 * 1024, 0.01, 1) < 1e13
-    assert 1e8 < _native.bandwidth_byte_per_s(16 * 1024 * 1024, 0.01, 2) < 1e13
+    for access in get_args(Access):
+        for size, threads in ((16 * 1024, 1), (16 * 1024 * 1024, 2)):
+            rates = _native.bandwidth_byte_per_s(access, size, 0.002, threads, 3)
+            assert len(rates) == 3
+            assert all(1e8 < rate < 1e13 for rate in rates)
     assert 0.0 < _native.parallel_region_latency_s(2) < 1.0
+    assert 1e-9 < _native.timer_latency_s() < 1e-4
+    cycles_s = _native.cycle_s(2, 5)
+    assert len(cycles_s) == 5
+    assert all(1e-11 < cycle_s < 1e-6 for cycle_s in cycles_s)
+
+
+def test_unknown_access_is_refused() -> None:
+    with pytest.raises(ValueError, match="'load', 'store' or 'copy', got 'move'"):
+        _native.bandwidth_byte_per_s("move", 1024, 0.01, 1, 1)  # type: ignore[arg-type]
 
 
 def test_unknown_unit_is_refused() -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.dense import SHORT_DTYPES, TORCH_DTYPES
 from sparseplan.kernels.errors import InputError
-from sparseplan.kernels.groups import magnitude_mask
 from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.layout import activation_shape, is_in_layout
 from sparseplan.kernels.pattern import parse_pattern
@@ -21,6 +20,7 @@ from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY, kernel_named
 from sparseplan.kernels.reorder import from_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
+from sparseplan.kernels.weights import impose_pattern
 
 CONVOLUTIONS = {
     "odd": Problem(op="conv2d", n=3, c_in=7, c_out=5, h_in=9, w_in=11, kernel=(3, 3), padding=(1, 1)),
@@ -104,10 +104,8 @@ def _weights(problem: Problem, generator: torch.Generator) -> dict[str, Tensor]:
     dense[dense == 0] = 1.0
     single = torch.zeros_like(dense)
     single[-1, -1, -1, -1] = 1.5
-    pattern = parse_pattern(problem.pattern)
-    masked = dense if pattern.slots > 1 else dense * magnitude_mask(dense, pattern, problem.sparsity)
     return {
-        "pattern": masked,
+        "pattern": impose_pattern(dense, problem),
         "scattered": dense * (torch.rand(problem.weight_shape, generator=generator) < 0.2),
         "all_dense": dense,
         "all_zero": torch.zeros_like(dense),

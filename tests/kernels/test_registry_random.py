@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparseplan.kernels.cpu import ISA_VARIABLE, detect_machine
-from sparseplan.kernels.groups import magnitude_mask
 from sparseplan.kernels.inputs import LayerInputs, random_inputs
-from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Dtype, Op, Problem
 from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.kernels.select import eligible, select
 from sparseplan.kernels.spec import KernelSpec
+from sparseplan.kernels.weights import impose_pattern
 
 MACHINE = detect_machine({})
 PATTERNS = (
@@ -33,6 +32,7 @@ PATTERNS = (
     "channel",
     "shape",
     "filter2d",
+    "lowrank",
     "filter+shape",
     "channel+block:16x32",
     "2:4+filter",
@@ -137,11 +137,8 @@ def _sees_only_padding(problem: Problem) -> bool:
 
 def _inputs(problem: Problem, seed: int) -> LayerInputs:
     generator = torch.Generator().manual_seed(seed)
-    dense, pattern = torch.randn(problem.weight_shape, generator=generator), parse_pattern(problem.pattern)
-    if problem.sparsity == 1.0:
-        weight = torch.zeros_like(dense)
-    else:
-        weight = dense if pattern.slots > 1 else dense * magnitude_mask(dense, pattern, problem.sparsity)
+    dense = torch.randn(problem.weight_shape, generator=generator)
+    weight = torch.zeros_like(dense) if problem.sparsity == 1.0 else impose_pattern(dense, problem)
     return random_inputs(problem, weight, generator)
 
 

@@ -48,9 +48,11 @@ def test_a_sparse_layer(plan: Plan) -> None:
     assert f"Dense    {layer.dense.kernel}" in text
     assert "why it lost" in text
     assert "a lower target" in text
-    for kernel, sparsity in layer.break_even_sparsity.items():
-        assert kernel in text
+    for way, sparsity in layer.break_even_sparsity.items():
+        assert f"  {way}: beats dense from" in text
         assert sparsity is not None
+    # Each pattern that was allowed has a range, whichever was chosen.
+    assert {way.split(" on ")[0] for way in layer.break_even_sparsity} == {"unstructured", "filter"}
     assert "beats dense from 5" in text  # at half the dense rate, half the weights must go
 
 
@@ -61,6 +63,19 @@ def test_a_dense_layer(plan: Plan) -> None:
     assert "left dense: no kernel beats" in text
     assert "linear_unstructured_fake: loses to dense at every sparsity" in text
     assert "only another machine" in text
+
+
+def test_predictions_outside_the_measured_range_are_marked(plan: Plan) -> None:
+    assert "*" not in explain(plan)
+    head = plan.layers[-1]
+    outside = head.dense.model_copy(update={"extrapolated": True})
+    layers = (*plan.layers[:-1], head.model_copy(update={"dense": outside, "chosen": outside}))
+    marked = plan.model_copy(update={"layers": layers})
+    text = explain(marked)
+    (line,) = [line for line in text.splitlines() if line.startswith("head ")]
+    assert line.count(" ms*") == 2
+    assert "* outside the measured range" in text
+    assert explain(marked, "head").count("; outside the measured range") == 2
 
 
 def test_a_skipped_layer(plan: Plan) -> None:

@@ -30,12 +30,18 @@ def test_a_plan_survives_the_file(plan: Plan, tmp_path: Path) -> None:
 
 def test_the_golden_file_of_version_1_is_read() -> None:
     plan = load_plan(GOLDEN)
-    assert plan.schema_version == 1
+    assert plan.schema_version == 2
     assert plan.model == "test:net"
     assert plan.target.speedup == 1.5
     assert [layer.name for layer in plan.layers] == ["stem", "wide", "grouped", "depthwise", "head"]
     assert plan.layers[1].problem.weight_shape == (32, 16, 3, 3)
     assert plan.solver.status == "optimal"
+    # Limits were filed under the kernel; now also under the pattern that they were of.
+    old = json.loads(GOLDEN.read_text())["layers"][1]["break_even_sparsity"]
+    assert list(plan.layers[1].break_even_sparsity.values()) == list(old.values())
+    assert all(
+        way.endswith(f" on {kernel}") for way, kernel in zip(plan.layers[1].break_even_sparsity, old, strict=True)
+    )
 
 
 def test_a_newer_plan_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.spec import Unit
+from sparseplan.profiles.ceilings import Access
 from sparseplan.profiles.schema import Ceiling, ElementwiseSample, Fingerprint, KernelSample, MachineProfile
 from sparseplan.profiles.timing import TimeStats
 
@@ -75,12 +76,14 @@ class FakeProbes:
         bf16: bool = True,
         fp16: bool = True,
         broken: dict[int, float] | None = None,
+        broken_access: Access = "load",
         region_latency_s: float = 1e-6,
     ) -> None:
         self.bf16 = bf16
         self.fp16 = fp16
         self.region_latency_s = region_latency_s
         self.broken = broken or {}
+        self.broken_access = broken_access
 
     def peak_flop_per_s(self, unit: Unit, seconds: float, threads: int) -> float | None:
         if unit == "dot_bf16":
@@ -89,10 +92,20 @@ class FakeProbes:
             return 2e11 * threads if self.fp16 else None
         return 1e11 * threads
 
-    def bandwidth_byte_per_s(self, bytes_per_thread: int, seconds: float, threads: int) -> float:
-        if bytes_per_thread in self.broken:
-            return self.broken[bytes_per_thread]
-        return (4e11 if bytes_per_thread <= 32 << 10 else 1e11 if bytes_per_thread <= 1 << 20 else 2e10) * threads
+    def bandwidth_byte_per_s(
+        self, access: Access, bytes_per_thread: int, seconds: float, threads: int, repeats: int
+    ) -> list[float]:
+        if bytes_per_thread in self.broken and access == self.broken_access:
+            return [self.broken[bytes_per_thread]]
+        rate = 4e11 if bytes_per_thread <= 32 << 10 else 1e11 if bytes_per_thread <= 1 << 20 else 2e10
+        return [rate * threads * {"load": 1.0, "store": 0.5, "copy": 0.75}[access]] * repeats
 
     def parallel_region_latency_s(self, threads: int) -> float:
         return self.region_latency_s
+
+    def timer_latency_s(self) -> float:
+        return 2e-8
+
+    def cycle_s(self, threads: int, repeats: int) -> list[float]:
+        # An interrupt in one chain of twenty, and a clock that wanders by 2 %.
+        return [1e-7 if chain % 20 == 0 else (1.0 + 0.01 * (chain % 3)) * 2.5e-10 for chain in range(repeats)]

@@ -8,7 +8,8 @@ from profile_samples import FINGERPRINT, FakeProbes
 from sparseplan.kernels import _native
 from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.errors import UnsupportedError
-from sparseplan.profiles.ceilings import measure_ceilings, probe_bytes, thread_counts
+from sparseplan.kernels.spec import Unit
+from sparseplan.profiles.ceilings import BUDGET_S, Access, measure_ceilings, probe_bytes, thread_counts
 from sparseplan.profiles.fingerprint import read_fingerprint
 
 
@@ -17,6 +18,9 @@ def test_names_units_and_threads() -> None:
     rates = {(c.name, c.threads): c.value for c in found}
     assert rates["flop_per_s:fma_f32", 2] == 2e11
     assert rates["bandwidth_byte_per_s:dram", 1] == 2e10
+    assert rates["bandwidth_byte_per_s:dram:store", 2] == 2e10
+    assert rates["bandwidth_byte_per_s:l1:copy", 1] == 3e11
+    assert rates["latency_s:timer", 1] == 2e-8
     assert {c.name for c in found if c.threads == 2} == {
         "flop_per_s:fma_f32",
         "flop_per_s:fma_f16",
@@ -25,12 +29,21 @@ def test_names_units_and_threads() -> None:
         "flop_per_s:tile_bf16",
         "flop_per_s:tile_int8",
         "bandwidth_byte_per_s:l1",
+        "bandwidth_byte_per_s:l1:store",
+        "bandwidth_byte_per_s:l1:copy",
         "bandwidth_byte_per_s:l2",
+        "bandwidth_byte_per_s:l2:store",
+        "bandwidth_byte_per_s:l2:copy",
         "bandwidth_byte_per_s:l3",
+        "bandwidth_byte_per_s:l3:store",
+        "bandwidth_byte_per_s:l3:copy",
         "bandwidth_byte_per_s:dram",
+        "bandwidth_byte_per_s:dram:store",
+        "bandwidth_byte_per_s:dram:copy",
         "latency_s:parallel_region",
         "latency_s:torch_op",
         "latency_s:page_fault",
+        "clock_hz",
     }
     assert all(c.low <= c.value <= c.high for c in found)
 
@@ -45,8 +58,40 @@ def test_absurd_values_are_refused() -> None:
     sizes = probe_bytes(FINGERPRINT, 1)
     with pytest.raises(UnsupportedError, match=r"bandwidth_byte_per_s:l1.*1e\+20"):
         measure_ceilings(FINGERPRINT, FakeProbes(broken={sizes["l1"]: 1e20}), threads=1)
-    with pytest.raises(UnsupportedError, match="bandwidth of dram"):
+    with pytest.raises(UnsupportedError, match="bandwidth_byte_per_s:dram at 1 threads"):
         measure_ceilings(FINGERPRINT, FakeProbes(broken={sizes["dram"]: 3e11}), threads=1)
+
+
+def test_each_access_is_judged_by_itself() -> None:
+    sizes = probe_bytes(FINGERPRINT, 1)
+    probes = FakeProbes(broken={sizes["l2"]: 3.5e11}, broken_access="store")
+    with pytest.raises(UnsupportedError, match=r"l2:store at 1 threads is 3\.5e\+11 .*l1:store only 2e\+11"):
+        measure_ceilings(FINGERPRINT, probes, threads=1)
+
+
+def test_the_clock_and_how_far_it_strays() -> None:
+    (clock,) = (c for c in measure_ceilings(FINGERPRINT, FakeProbes(), threads=1) if c.name == "clock_hz")
+    assert clock.value == pytest.approx(4e9 / 1.01)
+    # The interrupted chains, far slower, are left out.
+    assert (clock.low, clock.high) == (pytest.approx(4e9 / 1.02), pytest.approx(4e9))
+
+
+def test_probes_share_the_budget() -> None:
+    spent: list[float] = []
+
+    class Counting(FakeProbes):
+        def peak_flop_per_s(self, unit: Unit, seconds: float, threads: int) -> float | None:
+            spent.append(seconds)
+            return super().peak_flop_per_s(unit, seconds, threads)
+
+        def bandwidth_byte_per_s(
+            self, access: Access, bytes_per_thread: int, seconds: float, threads: int, repeats: int
+        ) -> list[float]:
+            spent.append(seconds * repeats)
+            return super().bandwidth_byte_per_s(access, bytes_per_thread, seconds, threads, repeats)
+
+    measure_ceilings(FINGERPRINT, Counting(), threads=8)
+    assert sum(spent) == pytest.approx(BUDGET_S)
 
 
 def test_a_busy_machine_is_refused() -> None:
@@ -78,3 +123,7 @@ def test_this_machine_has_plausible_ceilings() -> None:
     assert rates["bandwidth_byte_per_s:l1"] > 0.5 * rates["bandwidth_byte_per_s:dram"]
     assert 1e-8 < rates["latency_s:torch_op"] < 1e-3
     assert rates["latency_s:page_fault"] < 1e-3
+    assert 5e8 < rates["clock_hz"] < 1e10
+    # Two units of the widest vectors do at most 64 multiply-adds of float32 a cycle.
+    assert rates["flop_per_s:fma_f32"] < 1.3 * 2 * 64 * rates["clock_hz"]
+    assert rates["latency_s:timer"] < 1e-5

@@ -62,6 +62,14 @@ def test_cores_under_cgroup_version_2(tmp_path: Path, monkeypatch: pytest.Monkey
     assert read_fingerprint(MACHINE, root=tmp_path).cores_usable == cores
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_cores_of_a_cpuset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    """The system makes a cpuset the affinity of its processes; a wider quota does not widen it."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    _write(tmp_path, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "800000 100000"})
+    assert read_fingerprint(MACHINE, root=tmp_path).cores_usable == cores
+
+
 def test_cores_and_memory_under_cgroup_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     _write(

@@ -12,7 +12,7 @@ from sparseplan.kernels.errors import InputError
 from sparseplan.profiles.schema import MachineProfile
 from sparseplan.profiles.store import load_profile, save_profile
 
-GOLDEN = Path(__file__).parent / "golden" / "profile_schema_1.json"
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -21,8 +21,9 @@ def test_round_trip(tmp_path: Path) -> None:
     assert load_profile(path) == small_profile()
 
 
-def test_the_golden_profile_of_schema_1_still_loads() -> None:
-    assert load_profile(GOLDEN) == small_profile()
+@pytest.mark.parametrize("version", [1, 2])
+def test_golden_profiles_of_older_schemas_still_load(version: int) -> None:
+    assert load_profile(GOLDEN / f"profile_schema_{version}.json") == small_profile()
 
 
 def _changed(tmp_path: Path, **fields: object) -> Path:

@@ -133,8 +133,12 @@ def layer_plan(name: str, problem: Problem, pattern: str, sparsity: float) -> La
         chosen=chosen,
         dense=dense,
         considered=considered if problem.op == "conv2d" else (),
-        break_even_sparsity={UNSTRUCTURED_KERNEL: 0.68, COMPACT_KERNEL: 0.16} if problem.op == "conv2d" else {},
-        useful_sparsity={UNSTRUCTURED_KERNEL: 0.96, COMPACT_KERNEL: None} if problem.op == "conv2d" else {},
+        break_even_sparsity={f"unstructured on {UNSTRUCTURED_KERNEL}": 0.68, f"filter on {COMPACT_KERNEL}": 0.16}
+        if problem.op == "conv2d"
+        else {},
+        useful_sparsity={f"unstructured on {UNSTRUCTURED_KERNEL}": 0.96, f"filter on {COMPACT_KERNEL}": None}
+        if problem.op == "conv2d"
+        else {},
         calls=1,
         binding_resource="bandwidth of L2" if pattern == "unstructured" else "float32 multiply-add",
         reason=(

@@ -133,11 +133,20 @@ def test_candidates_hold_the_choice_and_the_dense_rival_once_and_fastest_first()
     assert speedups == sorted(speedups, reverse=True)
 
 
-def test_limits_of_kernels() -> None:
+def test_a_choice_outside_the_measured_range_is_marked() -> None:
+    first = PLAN.layers[0]
+    outside = first.model_copy(update={"chosen": first.chosen.model_copy(update={"extrapolated": True})})
+    rows = layer_table(PLAN.model_copy(update={"layers": (outside, *PLAN.layers[1:])}), MEASURED)
+    assert rows[0].extrapolated
+    assert not rows[1].extrapolated
+    assert [row.note for row in rows[0].candidates if "chosen" in row.note] == ["chosen, outside the measured range"]
+
+
+def test_limits_of_each_pattern() -> None:
     row = layer_table(PLAN, MEASURED)[1]
-    assert [(limit.kernel, limit.break_even, limit.useful_up_to) for limit in row.limits] == [
-        (UNSTRUCTURED_KERNEL, "68.0 %", "96.0 %"),
-        (COMPACT_KERNEL, "16.0 %", "no limit"),
+    assert [(limit.way, limit.break_even, limit.useful_up_to) for limit in row.limits] == [
+        (f"unstructured on {UNSTRUCTURED_KERNEL}", "68.0 %", "96.0 %"),
+        (f"filter on {COMPACT_KERNEL}", "16.0 %", "no limit"),
     ]
 
 

@@ -5,6 +5,6 @@
 
 namespace sparseplan {
 
-const CeilingsTable kCeilingsAvx2{"avx2", fma_work, sum_floats};
+const CeilingsTable kCeilingsAvx2{"avx2", fma_work, sum_floats, store_floats, copy_half};
 
 }  // namespace sparseplan

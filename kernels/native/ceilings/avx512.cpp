@@ -5,6 +5,6 @@
 
 namespace sparseplan {
 
-const CeilingsTable kCeilingsAvx512{"avx512", fma_work, sum_floats};
+const CeilingsTable kCeilingsAvx512{"avx512", fma_work, sum_floats, store_floats, copy_half};
 
 }  // namespace sparseplan

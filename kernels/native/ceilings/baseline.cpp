@@ -5,6 +5,6 @@
 
 namespace sparseplan {
 
-const CeilingsTable kCeilingsBaseline{"baseline", fma_work, sum_floats};
+const CeilingsTable kCeilingsBaseline{"baseline", fma_work, sum_floats, store_floats, copy_half};
 
 }  // namespace sparseplan

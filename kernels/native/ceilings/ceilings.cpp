@@ -19,24 +19,32 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Sum over the team of what `work()` reports per second, each thread working for `seconds`.
+// Sum over the team of what `work()` reports per second, each thread working for `seconds`; once for each repeat.
 template <typename MakeWork>
-double team_rate(double seconds, int threads, MakeWork make_work) {
-    double rate = 0.0;
-#pragma omp parallel num_threads(threads) reduction(+ : rate)
+std::vector<double> team_rates(double seconds, int threads, int repeats, MakeWork make_work) {
+    std::vector<double> rates(static_cast<size_t>(repeats), 0.0);
+#pragma omp parallel num_threads(threads)
     {
         auto work = make_work();
         work();
+        for (double& rate : rates) {
 #pragma omp barrier
-        const Clock::time_point start = Clock::now();
-        double done = 0.0, elapsed = 0.0;
-        do {
-            done += work();
-            elapsed = seconds_since(start);
-        } while (elapsed < seconds);
-        rate += done / elapsed;
+            const Clock::time_point start = Clock::now();
+            double done = 0.0, elapsed = 0.0;
+            do {
+                done += work();
+                elapsed = seconds_since(start);
+            } while (elapsed < seconds);
+#pragma omp atomic
+            rate += done / elapsed;
+        }
     }
-    return rate;
+    return rates;
+}
+
+template <typename MakeWork>
+double team_rate(double seconds, int threads, MakeWork make_work) {
+    return team_rates(seconds, threads, 1, make_work).front();
 }
 
 std::atomic<float> sink;
@@ -90,17 +98,28 @@ std::optional<double> peak_flop_per_s(const std::string& unit, double seconds, i
     throw std::invalid_argument("unit must be one of " + known + ", got '" + unit + "'");
 }
 
-double bandwidth_byte_per_s(int64_t bytes_per_thread, double seconds, int threads) {
+std::vector<double> bandwidth_byte_per_s(const std::string& access, int64_t bytes_per_thread, double seconds,
+                                         int threads, int repeats) {
+    if (access != "load" && access != "store" && access != "copy") {
+        throw std::invalid_argument("access must be 'load', 'store' or 'copy', got '" + access + "'");
+    }
     const CeilingsTable& best = best_table();
-    constexpr int64_t kStep = 256;                 // floats, see CeilingsTable::sum_floats
-    constexpr int64_t kFloatsPerLook = 1 << 16;    // small buffers are read many times between looks at the clock
+    constexpr int64_t kStep = 256;               // floats, see CeilingsTable::sum_floats
+    constexpr int64_t kFloatsPerLook = 1 << 16;  // small buffers are gone over many times between looks at the clock
     const int64_t floats = std::max(bytes_per_thread / int64_t{sizeof(float)} / kStep, int64_t{1}) * kStep;
     const int64_t passes = std::max(kFloatsPerLook / floats, int64_t{1});
-    return team_rate(seconds, threads, [&] {
+    return team_rates(seconds, threads, repeats, [&] {
         float* data = thread_scratch(Slot::input, floats);
-        for (int64_t i = 0; i < floats; ++i) data[i] = static_cast<float>(i % 7);
-        return [&best, data, floats, passes] {
-            sink.store(best.sum_floats(data, floats, passes), std::memory_order_relaxed);
+        // Never touched, all pages would be the same page of zeros.
+        for (int64_t i = 0; i < floats; ++i) data[i] = static_cast<float>(i & 7);
+        return [&best, &access, data, floats, passes] {
+            if (access == "load") {
+                sink.store(best.sum_floats(data, floats, passes), std::memory_order_relaxed);
+            } else if (access == "store") {
+                best.store_floats(data, floats, passes);
+            } else {
+                best.copy_half(data, floats, passes);
+            }
             return static_cast<double>(passes * floats * int64_t{sizeof(float)});
         };
     });
@@ -118,6 +137,45 @@ double parallel_region_latency_s(int threads) {
         best = std::min(best, seconds_since(start) / kRegions);
     }
     return best;
+}
+
+double timer_latency_s() {
+    constexpr int kRounds = 15, kReadings = 1000;
+    double best = std::numeric_limits<double>::infinity();
+    for (int round = 0; round < kRounds; ++round) {
+        const Clock::time_point start = Clock::now();
+        for (int reading = 1; reading < kReadings; ++reading) (void)Clock::now();
+        best = std::min(best, seconds_since(start) / kReadings);
+    }
+    return best;
+}
+
+std::vector<double> cycle_s(int threads, int repeats) {
+    // Adding two registers takes one cycle on every core in use (Agner Fog, Instruction tables), and none can skip it as
+    // some skip the addition of a constant.
+    constexpr int kUnroll = 64;
+    constexpr int64_t kLinks = int64_t{1} << 18;
+    std::vector<double> found(static_cast<size_t>(repeats), 0.0);
+#pragma omp parallel num_threads(threads)
+    {
+        uint64_t sum = 0, step = 1;
+        __asm__ volatile("" : "+r"(step));
+        for (double& seconds : found) {
+            const Clock::time_point start = Clock::now();
+            for (int64_t link = 0; link < kLinks; link += kUnroll) {
+#pragma GCC unroll 64
+                for (int i = 0; i < kUnroll; ++i) {
+                    sum += step;
+                    __asm__ volatile("" : "+r"(sum));
+                }
+            }
+            const double taken = seconds_since(start) / static_cast<double>(kLinks);
+#pragma omp master
+            seconds = taken;
+        }
+        sink.store(static_cast<float>(sum), std::memory_order_relaxed);
+    }
+    return found;
 }
 
 }  // namespace sparseplan

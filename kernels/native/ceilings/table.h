@@ -10,6 +10,8 @@ struct CeilingsTable {
     double (*fma_work)(int64_t rounds);  // runs multiply-adds, returns their flop
     // Sum over `passes` reads of `count` floats, a multiple of 256.
     float (*sum_floats)(const float* data, int64_t count, int64_t passes);
+    void (*store_floats)(float* data, int64_t count, int64_t passes);
+    void (*copy_half)(float* data, int64_t count, int64_t passes);  // the first half to the second
 };
 
 extern const CeilingsTable kCeilingsBaseline;

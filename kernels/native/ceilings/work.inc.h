@@ -1,4 +1,4 @@
-// Work that keeps one execution unit or the loads busy, for the ceilings of the machine. Included after simd_*.h.
+// Work that keeps one execution unit, the loads or the stores busy, for the ceilings of the machine. Included after simd_*.h.
 
 namespace {
 
@@ -37,6 +37,36 @@ float sum_floats(const float* data, int64_t count, int64_t passes) {
     store(lanes, acc[0]);
     for (float lane : lanes) sum += lane;
     return sum;
+}
+
+// Nor may it make a call of memset or memcpy of a loop that writes: these switch to stores that pass by the cache.
+inline void written() { __asm__ volatile("" : : : "memory"); }
+
+void store_floats(float* data, int64_t count, int64_t passes) {
+    constexpr int kChains = 8;
+    Vec value = broadcast(1.5f);
+    keep(value);
+    for (int64_t pass = 0; pass < passes; ++pass) {
+        for (int64_t position = 0; position < count; position += kChains * kLanes) {
+#pragma GCC unroll 8
+            for (int i = 0; i < kChains; ++i) store(data + position + i * kLanes, value);
+            written();
+        }
+    }
+}
+
+void copy_half(float* data, int64_t count, int64_t passes) {
+    constexpr int kChains = 8;
+    const int64_t half = count / 2;
+    for (int64_t pass = 0; pass < passes; ++pass) {
+        for (int64_t position = 0; position < half; position += kChains * kLanes) {
+#pragma GCC unroll 8
+            for (int i = 0; i < kChains; ++i) {
+                store(data + half + position + i * kLanes, load(data + position + i * kLanes));
+            }
+            written();
+        }
+    }
 }
 
 }  // namespace

@@ -1,23 +1,82 @@
-"""A profile of another machine is a hint, not a measurement: say so."""
+"""Profiles of other machines and versions: what they are good for, and what they are not."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
-from ..kernels.errors import SparseplanWarning
+from ..kernels.cpu import TORCH_OPS, capped, detect_machine
+from ..kernels.errors import InputError, SparseplanWarning
 from ..kernels.spec import Machine
-from ..profiles.fingerprint import differences, read_fingerprint
+from ..profiles.fingerprint import differences, other_machine, read_fingerprint
 from ..profiles.schema import MachineProfile
 
+LIBRARIES = {"mkldnn": "__onednn", "mkl": "__mkl"}
+"""By the namespace of a library's operators in torch: the end of the names of kernels that need them."""
 
-def warn_if_elsewhere(profile: MachineProfile, path: Path, machine: Machine) -> None:
-    """Warn where a profile was made on another machine or with other versions, naming what differs."""
-    other = differences(profile.fingerprint, read_fingerprint(machine))
-    if other:
-        warnings.warn(
-            f"{path} was not made on this machine as it is now ({'; '.join(other)}); times are predicted for the "
-            "machine of the profile; make a new one with 'sparseplan profile' to plan for this one",
-            SparseplanWarning,
-            stacklevel=3,
+
+def machine_of(profile: MachineProfile, path: Path) -> Machine:
+    """The machine that a profile speaks of, which need not be this one; warns where times may not carry over.
+
+    What another machine can run is read from its profile, so that kernels are planned for it that cannot run here.
+    """
+    here = detect_machine()
+    found = read_fingerprint(here)
+    if not differences(profile.fingerprint, found):
+        return here
+    if not other_machine(profile.fingerprint, found):
+        warn_of_versions(profile, path, here)
+        return here
+    _warn(
+        profile,
+        path,
+        here,
+        f"times are predicted for the machine of the profile, {profile.fingerprint.cpu_model}, and what is planned may "
+        "not run or not pay here; make a profile with 'sparseplan profile' to plan for this machine",
+    )
+    present = {
+        library
+        for library, ending in LIBRARIES.items()
+        if any(sample.kernel.endswith(ending) for sample in profile.samples)
+    }
+    return Machine(
+        isa=capped(profile.fingerprint.isa, os.environ, of="the profile"),
+        torch_ops=tuple(operator for operator in TORCH_OPS if operator.partition("::")[0] in present),
+    )
+
+
+def warn_of_versions(profile: MachineProfile, path: Path, machine: Machine) -> None:
+    """Warn where a profile was made here, but with other versions or another share of the machine."""
+    if differences(profile.fingerprint, read_fingerprint(machine)):
+        _warn(
+            profile,
+            path,
+            machine,
+            "times may have changed with it; make the profile again with 'sparseplan profile' to be certain",
         )
+
+
+def require_here(profile: MachineProfile, path: Path, machine: Machine, *, wanted: str) -> None:
+    """Refuse to measure for a profile of another machine.
+
+    Raises
+    ------
+    InputError
+        Says what differs.
+    """
+    other = other_machine(profile.fingerprint, read_fingerprint(machine))
+    if other:
+        raise InputError(
+            f"{path} cannot be {wanted} here: that takes measurements on its own machine ({'; '.join(other)}); run "
+            "this command there, or make a new profile on this machine"
+        )
+
+
+def _warn(profile: MachineProfile, path: Path, machine: Machine, consequence: str) -> None:
+    other = differences(profile.fingerprint, read_fingerprint(machine))
+    warnings.warn(
+        f"{path} was not made on this machine as it is now ({'; '.join(other)}); {consequence}",
+        SparseplanWarning,
+        stacklevel=4,
+    )

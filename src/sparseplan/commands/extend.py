@@ -18,6 +18,7 @@ from ..planner.options import DTYPES_OF
 from ..planner.schema import DtypePolicy
 from ..profiles.extend_profile import extend_profile, layer_problems
 from ..profiles.fingerprint import differences, read_fingerprint
+from ..profiles.references import PREFIX, profile_file
 from ..profiles.schema import MachineProfile
 from ..profiles.store import load_profile, save_profile
 from .batch import parse_shape, random_batch
@@ -54,7 +55,9 @@ def extend(
     InputError
         If the profile is of another machine or other versions.
     """
-    source = Path(profile)
+    source = profile_file(profile)
+    if out is None and str(profile).startswith(PREFIX):
+        raise InputError(f"{profile} is a reference and stays as it is; name the longer profile with --out")
     target = source if out is None else Path(out)
     require_writable(target)
     measured = load_profile(source)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..data_spec import load_data
-from ..kernels.cpu import detect_machine
 from ..kernels.documents import require_writable, sha256_of
 from ..kernels.errors import InputError
 from ..kernels.pattern import parse_pattern
@@ -21,10 +20,11 @@ from ..planner.make_plan import DEFAULT_PATTERNS, PlanContext, PlanRequest, make
 from ..planner.schema import DtypePolicy, Plan, Target
 from ..planner.sensitivity import Calibration
 from ..planner.store import save_plan
+from ..profiles.references import profile_file
 from ..profiles.store import load_profile
 from ..trainer.store import load_weights
 from .batch import parse_shape, random_batch
-from .elsewhere import warn_if_elsewhere
+from .elsewhere import machine_of
 
 CALIBRATION_IMAGES = 512
 
@@ -53,7 +53,7 @@ def plan(
     input : sequence of int
         Shape of one batch, [N, C, H, W].
     profile : path
-        Made by ``sparseplan profile``.
+        Made by ``sparseplan profile``, or ``ref:NAME``: a reference profile of a machine one may not have.
     out : path
         Where the plan is written (JSON).
     weights : path, optional
@@ -76,10 +76,9 @@ def plan(
         parse_pattern(text)
     shape = parse_shape(input)
     require_writable(Path(out))
-    profile_path = Path(profile)
+    profile_path = profile_file(profile)
     measured = load_profile(profile_path)
-    machine = detect_machine()
-    warn_if_elsewhere(measured, profile_path, machine)
+    machine = machine_of(measured, profile_path)
     network = load_model(model).eval()
     if weights is not None:
         load_weights(network, Path(weights))

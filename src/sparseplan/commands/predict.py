@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..kernels.cpu import detect_machine
 from ..kernels.documents import read_records, require_writable, write_records
 from ..kernels.problem import Problem
 from ..kernels.registry import REGISTRY
 from ..perfmodel.fit import fit_performance_model
 from ..perfmodel.predict_problems import predict_problems
 from ..perfmodel.schema import PredictionRecord
+from ..profiles.references import profile_file
 from ..profiles.store import load_profile
-from .elsewhere import warn_if_elsewhere
+from .elsewhere import machine_of
 
 
 def predict(
@@ -25,7 +25,7 @@ def predict(
     problems : path
         One JSON problem a line (`.jsonl`).
     profile : path
-        Made by ``sparseplan profile``.
+        Made by ``sparseplan profile``, or ``ref:NAME``: a reference profile of a machine one may not have.
     out : path
         One JSON record a line.
     kernel : str
@@ -33,9 +33,9 @@ def predict(
     """
     source = Path(problems)
     require_writable(Path(out))
-    machine = detect_machine()
-    measured = load_profile(Path(profile))
-    warn_if_elsewhere(measured, Path(profile), machine)
+    profile_path = profile_file(profile)
+    measured = load_profile(profile_path)
+    machine = machine_of(measured, profile_path)
     records = predict_problems(
         read_records(source, Problem, kind="problem"),
         kernel=kernel,

@@ -89,14 +89,14 @@ def _begun(partial: Path, request: ProfileRequest) -> MachineProfile | None:
 
 
 def usable_threads(threads: int | None) -> int:
-    """The thread count asked for, or all that torch may use.
+    """The thread count asked for, or all that this process may use: torch knows of affinity, not of cgroup quotas.
 
     Raises
     ------
     InputError
         If it is below 1 or above the number of usable cores.
     """
-    available = torch.get_num_threads()
+    available = min(torch.get_num_threads(), read_fingerprint(detect_machine()).cores_usable)
     if threads is None:
         return available
     if not 1 <= threads <= available:

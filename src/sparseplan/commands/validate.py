@@ -32,6 +32,7 @@ from ..planner.dense_network import predict_dense
 from ..planner.make_plan import call_overhead_s
 from ..planner.options import Machinery
 from ..profiles.fresh_problems import fresh_problems, under_families
+from ..profiles.references import profile_file
 from ..profiles.schema import Budget, MachineProfile
 from ..profiles.store import load_profile
 from ..profiles.timing import measure_alternating
@@ -39,7 +40,7 @@ from ..reports.plot_validation import plot_validation
 from ..runtime.fuse import fuse
 from ..runtime.hosts import HOSTS, host_call
 from .batch import random_batch
-from .elsewhere import warn_if_elsewhere
+from .elsewhere import require_here, warn_of_versions
 
 DEFAULT_NETWORKS = (
     ("zoo:resnet18", (1, 3, 224, 224)),
@@ -114,10 +115,11 @@ def validate(
     target, plot = Path(out), Path(out).with_suffix(".svg")
     require_writable(target)
     require_writable(plot)
-    source = Path(profile)
+    source = profile_file(profile)
     measured = load_profile(source)
     machine = detect_machine()
-    warn_if_elsewhere(measured, source, machine)
+    require_here(measured, source, machine, wanted="validated")
+    warn_of_versions(measured, source, machine)
     held_out = tuple(_load(spec, tuple(shape), measured.threads) for spec, shape in networks)
     known = without_layers(measured, [layer for network in held_out for layer in network.layers])
     model = fit_performance_model(known, REGISTRY)
