@@ -286,12 +286,15 @@ def _stored_images(problem: Problem, layout: Layout) -> int:
 
 
 def _tasks(problem: Problem, shape: FlatShape, blocks: int) -> int:
-    """Pieces that threads share, as run_flat in native/flat/run.inc.h cuts them."""
+    """Pieces that threads share, as `shares_of` in native/flat/run.inc.h cuts them."""
     threads = problem.threads
     if blocks % threads == 0 or blocks >= 4 * threads:
         return blocks
     tiles = shape.area.tiles(shape.tiling.tile)
-    parts = max(1, min(threads, problem.c_out // 16))
+    scalar_bytes = DTYPE_BYTES[problem.dtype]
+    copied = problem.c_in * problem.h_in * problem.w_in * shape.images * scalar_bytes if shape.copies_input else 0
+    tiles_first = tiles > 1 and problem.weight_count * (1.0 - problem.sparsity) * ENTRY_BYTES < copied
+    parts = 1 if tiles_first else max(1, min(threads, problem.c_out // 16))
     while tiles * parts % threads != 0 and tiles * parts < 8 * threads:
         parts += 1
     return tiles * min(parts, problem.c_out)

@@ -29,12 +29,19 @@ CHUNK_BYTES = 256 * 1024
 """Weights that the tiles of a band pass over before the next weights come."""
 L1_BYTES = 28 * 1024
 """Input of a tile that may lie in the level-1 cache (32 KiB) beside weights."""
+COPY_REUSE = 8.0
+"""Multiply-adds with a word from where on a copy pays for itself by shared loads. Copying costs half a cycle a word or
+less; a core that loads and multiplies twice a cycle then saves a sixth of the half cycle that a multiply-add takes
+(measured on Zen 5: copies take 1.0-1.4 times as long at a reuse up to 4, 0.85-0.94 at 8, 0.82-0.92 from 16 on). With
+one multiply-add a cycle nothing is saved, and the copy costs a sixteenth at this reuse."""
 OFFSET_LIMIT = 2**32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorSet:
     """An instruction set with one arithmetic: lanes of a block, pixels of a run, runs of a tile.
+
+    `shares_loads`: pixels that lie side by side in a copy share loads, four at a time (``kQuadRuns``).
 
     The numbers are those of ``native/vector/<isa>.cpp``; packing refuses others.
     """
@@ -44,6 +51,7 @@ class VectorSet:
     lanes: int
     max_run: int
     max_runs: int
+    shares_loads: bool
 
     @property
     def word_channels(self) -> int:
@@ -190,12 +198,14 @@ def _reads_in_place(problem: Problem, vectors: VectorSet, pixel_bytes: int) -> b
     """Whether words are read from the caller's memory.
 
     There each pixel of a tile has cache lines of its own, and pixels a power of two apart share few sets of a cache: it
-    pays while the whole tile stays in level 1. A copy costs half a cycle a word (measured on Zen 4).
+    pays while the whole tile stays in level 1, and words meet too few weights for shared loads to repay a copy.
     """
     if problem.padding != (0, 0) or problem.weight_shape[1] % vectors.word_channels != 0:
         return False
     tile = vectors.max_run * vectors.max_runs * problem.stride[1] * pixel_bytes
-    return problem.kernel == (1, 1) and tile <= L1_BYTES
+    reuse = (1.0 - problem.sparsity) * problem.c_out / problem.groups / vectors.lanes
+    repays = vectors.shares_loads and reuse >= COPY_REUSE
+    return problem.kernel == (1, 1) and tile <= L1_BYTES and not repays
 
 
 def _run_pixels(w_out: int, vectors: VectorSet) -> int:

@@ -36,11 +36,11 @@ from .vector_shape import (
 )
 
 VECTOR_SETS = (
-    VectorSet(isa="avx512vnni", dtype="int8", lanes=16, max_run=7, max_runs=4),
-    VectorSet(isa="avx512bf16", dtype="bfloat16", lanes=16, max_run=7, max_runs=4),
-    VectorSet(isa="avx512", dtype="float32", lanes=16, max_run=7, max_runs=4),
-    VectorSet(isa="avx2", dtype="float32", lanes=8, max_run=7, max_runs=2),
-    VectorSet(isa="baseline", dtype="float32", lanes=4, max_run=6, max_runs=2),
+    VectorSet(isa="avx512vnni", dtype="int8", lanes=16, max_run=7, max_runs=4, shares_loads=True),
+    VectorSet(isa="avx512bf16", dtype="bfloat16", lanes=16, max_run=7, max_runs=4, shares_loads=True),
+    VectorSet(isa="avx512", dtype="float32", lanes=16, max_run=7, max_runs=4, shares_loads=True),
+    VectorSet(isa="avx2", dtype="float32", lanes=8, max_run=7, max_runs=2, shares_loads=False),
+    VectorSet(isa="baseline", dtype="float32", lanes=4, max_run=6, max_runs=2, shares_loads=False),
 )
 
 PATTERNS = ("block", "shape", "channel", "filter", "filter2d", "depth")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_problems import Most, random_convolutions
 from torch import Tensor
 
 from sparseplan.kernels import _native
@@ -217,20 +218,17 @@ def test_agrees_on_random_problems(data: st.DataObject) -> None:
     def draw(low: int, high: int) -> int:
         return data.draw(st.integers(low, high))
 
-    kernel, stride, padding = ((draw(1, 4), draw(1, 4)), (draw(1, 3), draw(1, 3)), (draw(0, 2), draw(0, 2)))
-    groups = draw(1, 2)
-    problem = conv(
-        n=data.draw(st.sampled_from([1, 2, 32, 33])),
-        c_in=groups * draw(1, 40),
-        c_out=groups * draw(1, 20),
-        h_in=draw(kernel[0], 9),
-        w_in=draw(kernel[1], 40),
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        groups=groups,
-        sparsity=data.draw(st.sampled_from([0.0, 0.3, 0.8, 1.0])),
+    some = data.draw(
+        random_convolutions(
+            n=st.sampled_from([1, 2, 32, 33]),
+            channels=st.integers(1, 40),
+            outputs=st.integers(1, 20),
+            groups=st.integers(1, 2),
+            most=Most(rows=8, columns=39),
+        )
     )
+    sparsity = data.draw(st.sampled_from([0.0, 0.3, 0.8, 1.0]))
+    problem = replace(some, dtype="float16", pattern="unstructured", sparsity=sparsity)
     x, weight, bias, residual = layer = half_layer(problem, seed=draw(0, 1000))
     expected = reference(problem, weight, bias, True, x, residual)
     for spec in RUNNABLE:

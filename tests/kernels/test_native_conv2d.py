@@ -1,6 +1,7 @@
 """Sparse convolution against float64, in every instruction set and layout that this machine can run."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_agreement import assert_agrees, random_layer
+from random_problems import Most, random_convolutions
 
 from sparseplan.kernels.conv2d_unstructured import KERNELS
 from sparseplan.kernels.cpu import detect_machine
@@ -224,30 +226,10 @@ def test_agrees_on_random_problems(data: st.DataObject) -> None:
     def draw(low: int, high: int) -> int:
         return data.draw(st.integers(low, high))
 
-    kernel, stride, dilation, padding = (
-        (draw(1, 5), draw(1, 5)),
-        (draw(1, 4), draw(1, 4)),
-        (draw(1, 3), draw(1, 3)),
-        (draw(0, 3), draw(0, 3)),
-    )
-    low_h, low_w = (
-        max(1, spread * (taps - 1) + 1 - 2 * zeros)
-        for spread, taps, zeros in zip(dilation, kernel, padding, strict=True)
-    )
-    groups = draw(1, 3)
-    problem = conv(
-        n=draw(1, 18),
-        c_in=groups * draw(1, 5),
-        c_out=groups * draw(1, 6),
-        h_in=draw(low_h, low_h + 15),
-        w_in=draw(low_w, low_w + 40),
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        sparsity=data.draw(st.sampled_from([0.0, 0.3, 0.8, 0.95, 1.0])),
-    )
+    sizes = {"n": st.integers(1, 18), "channels": st.integers(1, 5), "outputs": st.integers(1, 6)}
+    some = data.draw(random_convolutions(**sizes, most=Most(taps=5, stride=4, rows=15, columns=40)))
+    sparsity = data.draw(st.sampled_from([0.0, 0.3, 0.8, 0.95, 1.0]))
+    problem = replace(some, pattern="unstructured", sparsity=sparsity)
     x, weight, bias = random_layer(problem, seed=draw(0, 1000))
     residual = torch.randn(problem.output_shape) if data.draw(st.booleans()) else None
     for spec in RUNNABLE:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_problems import random_convolutions
 
 from sparseplan.kernels.cpu import ISA_VARIABLE, detect_machine
 from sparseplan.kernels.inputs import LayerInputs, random_inputs
@@ -52,30 +53,9 @@ def _torch_threads_are_restored() -> Iterator[None]:
 
 @st.composite
 def conv2d_problems(draw: st.DrawFn) -> Problem:
-    """Every size at random; the image is large enough for the kernel."""
-    kernel, stride, dilation, padding = (
-        (draw(st.integers(low, high)), draw(st.integers(low, high))) for low, high in ((1, 4), (1, 3), (1, 3), (0, 3))
-    )
-    least_h, least_w = (
-        max(1, spread * (taps - 1) + 1 - 2 * zeros)
-        for spread, taps, zeros in zip(dilation, kernel, padding, strict=True)
-    )
-    groups = draw(st.sampled_from((1, 1, 1, 2, 3)))
-    return Problem(
-        op="conv2d",
-        n=draw(st.integers(1, 18)),
-        c_in=groups * draw(st.integers(1, 40)),
-        c_out=groups * draw(st.integers(1, 40)),
-        h_in=draw(st.integers(least_h, least_h + 9)),
-        w_in=draw(st.integers(least_w, least_w + 20)),
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        dtype=draw(st.sampled_from(DTYPES)),
-        threads=draw(st.integers(1, 3)),
-    )
+    channels, groups = st.integers(1, 40), st.sampled_from((1, 1, 1, 2, 3))
+    some = draw(random_convolutions(n=st.integers(1, 18), channels=channels, outputs=channels, groups=groups))
+    return replace(some, dtype=draw(st.sampled_from(DTYPES)), threads=draw(st.integers(1, 3)))
 
 
 @st.composite

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_problems import Most, random_convolutions
 from torch import Tensor
 
 from sparseplan.kernels import _native, sas_select, sas_wide
@@ -102,52 +103,20 @@ def test_threads_change_no_bit(kernel: KernelSpec, sizes: tuple[int, int, int]) 
         assert torch.equal(kernel.run(packed, x), one)
 
 
-PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
-
-
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)
 @given(
-    n=st.integers(1, 5),
-    channels=st.integers(1, 40),
-    outputs=st.integers(1, 70),
-    groups=st.sampled_from([1, 1, 2, 3]),
-    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    kernel=PAIR,
-    stride=PAIR,
-    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
-    dilation=PAIR,
+    some=random_convolutions(
+        n=st.integers(1, 5),
+        channels=st.integers(1, 40),
+        outputs=st.integers(1, 70),
+        groups=st.sampled_from([1, 1, 2, 3]),
+        most=Most(padding=4, rows=11, columns=11),
+    ),
     m=st.sampled_from([2, 4, 8]),
     seed=st.integers(0, 1000),
 )
-def test_random_convolutions(
-    n: int,
-    channels: int,
-    outputs: int,
-    groups: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    m: int,
-    seed: int,
-) -> None:
-    h_in, w_in = (
-        max(axis, d * (k - 1) + 1 - 2 * p) for axis, d, k, p in zip(size, dilation, kernel, padding, strict=True)
-    )
-    problem = Problem(
-        op="conv2d",
-        n=n,
-        c_in=channels * groups,
-        c_out=outputs * groups,
-        h_in=h_in,
-        w_in=w_in,
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    ).with_sparsity(f"sas:1:{m}", 0.0)
+def test_random_convolutions(some: Problem, m: int, seed: int) -> None:
+    problem = some.with_sparsity(f"sas:1:{m}", 0.0)
     for spec in eligible(problem, MACHINE, SELECT):
         x, weight, bias = tensors(problem, spec, seed=seed)
         _native.fill_scratch(float("nan"), 1)

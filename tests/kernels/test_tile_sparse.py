@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_problems import random_convolutions
 from test_registry import CONVOLUTIONS, LINEARS, _weights
 from torch import Tensor
 
@@ -154,35 +155,11 @@ def test_agrees_on_random_problems(data: st.DataObject) -> None:
     def draw(low: int, high: int) -> int:
         return data.draw(st.integers(low, high))
 
-    kernel, stride, dilation, padding = (
-        (draw(1, 4), draw(1, 4)),
-        (draw(1, 3), draw(1, 3)),
-        (draw(1, 3), draw(1, 3)),
-        (draw(0, 3), draw(0, 3)),
-    )
-    low_h, low_w = (
-        max(1, spread * (taps - 1) + 1 - 2 * zeros)
-        for spread, taps, zeros in zip(dilation, kernel, padding, strict=True)
-    )
-    groups, dtype = draw(1, 3), data.draw(st.sampled_from(DTYPES))
-    channels = data.draw(st.sampled_from([1, 5, 32, 33, 64, 65, 128]))
-    sparsity = data.draw(st.sampled_from([0.0, 0.5, 0.9, 1.0]))
-    problem = Problem(
-        op="conv2d",
-        n=draw(1, 5),
-        c_in=groups * channels,
-        c_out=groups * data.draw(st.sampled_from([1, 7, 16, 17, 32, 47, 64])),
-        h_in=draw(low_h, low_h + 9),
-        w_in=draw(low_w, low_w + 20),
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        dtype=dtype,
-        pattern=BLOCK[dtype],
-        sparsity=sparsity,
-    )
+    channels = st.sampled_from([1, 5, 32, 33, 64, 65, 128])
+    outputs = st.sampled_from([1, 7, 16, 17, 32, 47, 64])
+    some = data.draw(random_convolutions(n=st.integers(1, 5), channels=channels, outputs=outputs))
+    dtype, sparsity = data.draw(st.sampled_from(DTYPES)), data.draw(st.sampled_from([0.0, 0.5, 0.9, 1.0]))
+    problem = replace(some, dtype=dtype, pattern=BLOCK[dtype], sparsity=sparsity)
     torch.set_num_threads(draw(1, 3))
     residual = random_residual(problem) if data.draw(st.booleans()) else None
     assert_agrees(replace(layer(problem, draw(0, 1000)), relu=data.draw(st.booleans())), residual)

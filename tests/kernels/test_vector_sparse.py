@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_problems import Most, random_convolutions
 from torch import Tensor
 
 from sparseplan.kernels import _native, vector_shape
@@ -275,31 +276,10 @@ def test_random_problems(data: st.DataObject) -> None:
     def draw(low: int, high: int) -> int:
         return data.draw(st.integers(low, high))
 
-    kernel, stride, dilation, padding = (
-        (draw(1, 4), draw(1, 4)),
-        (draw(1, 3), draw(1, 3)),
-        (draw(1, 3), draw(1, 3)),
-        (draw(0, 3), draw(0, 3)),
-    )
-    low_h, low_w = (
-        max(1, spread * (taps - 1) + 1 - 2 * zeros)
-        for spread, taps, zeros in zip(dilation, kernel, padding, strict=True)
-    )
-    groups = draw(1, 3)
-    problem = conv(
-        n=draw(1, 5),
-        c_in=groups * draw(1, 20),
-        c_out=groups * draw(1, 20),
-        h_in=draw(low_h, low_h + 12),
-        w_in=draw(low_w, low_w + 30),
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        pattern=data.draw(st.sampled_from(["block:4x1", "filter", "shape", "unstructured"])),
-        sparsity=data.draw(st.sampled_from([0.0, 0.5, 0.9])),
-    )
+    channels, most = st.integers(1, 20), Most(rows=12, columns=30)
+    some = data.draw(random_convolutions(n=st.integers(1, 5), channels=channels, outputs=channels, most=most))
+    pattern = data.draw(st.sampled_from(["block:4x1", "filter", "shape", "unstructured"]))
+    problem = replace(some, pattern=pattern, sparsity=data.draw(st.sampled_from([0.0, 0.5, 0.9])))
     torch.set_num_threads(draw(1, 2))
     for spec in CONVOLUTIONS:
         inputs = inputs_for(spec, problem, seed=draw(0, 1000))

@@ -55,11 +55,13 @@ void copy_phases(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t i
     }
 }
 
-void copy_channel(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, Scalar* to) {
+// Rows [rows.begin, rows.end) of every phase, and what lies beyond: padding right of a row is that left of the next one.
+void copy_channel(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, Span rows, Scalar* to) {
     Scalar* const end = to + plan.channel_floats;
+    const bool fills = rows.end == plan.rows;
     for (int64_t a = 0; a < plan.phases_h_count; ++a) {
-        Scalar* row = to;
-        for (int64_t y = 0; y < plan.rows; ++y, row += plan.pitch * plan.images) {
+        Scalar* row = to + rows.begin * plan.pitch * plan.images;
+        for (int64_t y = rows.begin; y < rows.end; ++y, row += plan.pitch * plan.images) {
             const int64_t y_in = y * plan.stride_h + plan.phases_h[a] - plan.pad_h;
             if (y_in >= 0 && y_in < plan.h_in) {
                 copy_phases(plan, from + y_in * plan.w_in * pixel_floats(plan), images, row);
@@ -70,30 +72,32 @@ void copy_channel(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t 
             }
         }
         const int64_t rest = plan.phase_floats - plan.rows * plan.pitch * plan.images;
-        for (int64_t b = 0; b < plan.phases_w_count; ++b) zero_row(row + b * plan.phase_floats, rest);
+        for (int64_t b = 0; b < plan.phases_w_count; ++b) {
+            zero_row(row + b * plan.phase_floats, fills ? rest : left_padding(plan, plan.phases_w[b]));
+        }
         to += plan.phases_w_count * plan.phase_floats;
     }
-    zero_row(to, end - to);
+    if (fills) zero_row(to, end - to);
 }
 
-// Channels [begin, end) of a block of images; `x` is the block's first image.
-void copy_channels(const sparseplan::FlatPlan& plan, const Scalar* x, int64_t images, int64_t begin, int64_t end,
-                   Scalar* to) {
+// Rows of all channels of a block of images; `x` is the block's first image.
+void copy_channels(const sparseplan::FlatPlan& plan, const Scalar* x, int64_t images, Span rows, Scalar* to) {
     const bool blocked = plan.layout == sparseplan::FlatLayout::blocked;
     if (plan.layout == sparseplan::FlatLayout::nhwc) {
-        copy_nhwc(plan, x, images, begin, end, to);
+        copy_nhwc(plan, x, images, rows, to);
         return;
     }
     if (plan.images > 1 && !blocked && plan.h_in * plan.w_in * plan.rows * plan.pitch == 1) {
         // One pixel an image: the channels are what lies side by side.
         for (int64_t lane = 0; lane < plan.images; lane += kLanes) {
-            interleave(x + lane * plan.c_in + begin, plan.c_in, present_lanes(images, lane), end - begin,
-                       to + begin * plan.channel_floats + lane, plan.channel_floats);
+            interleave(x + lane * plan.c_in, plan.c_in, present_lanes(images, lane), plan.c_in, to + lane,
+                       plan.channel_floats);
         }
         return;
     }
-    for (int64_t c = begin; c < end; ++c) {
-        copy_channel(plan, x + c * plan.h_in * plan.w_in * pixel_floats(plan), images, to + c * plan.channel_floats);
+    for (int64_t c = 0; c < plan.c_in; ++c) {
+        copy_channel(plan, x + c * plan.h_in * plan.w_in * pixel_floats(plan), images, rows,
+                     to + c * plan.channel_floats);
     }
 }
 

@@ -18,6 +18,10 @@ inline Span valid_columns(const sparseplan::FlatPlan& plan, int64_t phase) {
     return {begin, larger(begin, smaller(end, plan.pitch))};
 }
 
+inline int64_t left_padding(const sparseplan::FlatPlan& plan, int64_t phase) {
+    return valid_columns(plan, phase).begin * plan.images;
+}
+
 inline void zero_rows(Scalar* to, int64_t count, int64_t stride, int rows) {
     for (int i = 0; i < rows; ++i) zero_row(to + i * stride, count);
 }
@@ -48,38 +52,33 @@ void copy_nhwc_row(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t
     }
 }
 
-// Channels [begin, end) of one input row into one column phase: `from` is the row's first pixel, `to` channel 0's row.
-inline void copy_nhwc_channels(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, int64_t begin,
-                               int64_t end, int64_t phase, Scalar* to) {
-    for (int64_t c = begin; c < end; c += kLanes) {
-        copy_nhwc_row(plan, from + c, images, static_cast<int>(smaller(end - c, kLanes)), phase,
-                      to + c * plan.channel_floats);
-    }
-}
-
-// Channels [begin, end) of a block of images, `from` its first. A row at a time: its pixels hold all channels.
-void copy_nhwc(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, int64_t begin, int64_t end,
-               Scalar* to) {
+// Rows [rows.begin, rows.end) of all phases of a block of images, `from` its first, and what lies beyond: padding right of
+// a row is that left of the next one. A row at a time: its pixels hold all channels.
+void copy_nhwc(const sparseplan::FlatPlan& plan, const Scalar* from, int64_t images, Span rows, Scalar* to) {
     const int64_t row_floats = plan.pitch * plan.images, stride = plan.channel_floats;
-    const int channels = static_cast<int>(end - begin);
+    const int channels = static_cast<int>(plan.c_in);
+    const bool fills = rows.end == plan.rows;
     int64_t at = 0;
     for (int64_t a = 0; a < plan.phases_h_count; ++a) {
         for (int64_t b = 0; b < plan.phases_w_count; ++b, at += plan.phase_floats) {
-            for (int64_t y = 0; y < plan.rows; ++y) {
+            for (int64_t y = rows.begin; y < rows.end; ++y) {
                 const int64_t y_in = y * plan.stride_h + plan.phases_h[a] - plan.pad_h;
                 Scalar* row = to + at + y * row_floats;
-                if (y_in >= 0 && y_in < plan.h_in) {
-                    copy_nhwc_channels(plan, from + y_in * plan.w_in * plan.c_in, images, begin, end, plan.phases_w[b],
-                                       row);
-                } else {
-                    zero_rows(row + begin * stride, row_floats, stride, channels);
+                if (y_in < 0 || y_in >= plan.h_in) {
+                    zero_rows(row, row_floats, stride, channels);
+                    continue;
+                }
+                const Scalar* pixels = from + y_in * plan.w_in * plan.c_in;
+                for (int64_t c = 0; c < plan.c_in; c += kLanes) {
+                    copy_nhwc_row(plan, pixels + c, images, static_cast<int>(smaller(plan.c_in - c, kLanes)),
+                                  plan.phases_w[b], row + c * stride);
                 }
             }
-            const int64_t filled = plan.rows * row_floats;
-            zero_rows(to + begin * stride + at + filled, plan.phase_floats - filled, stride, channels);
+            const int64_t rest = fills ? plan.phase_floats - plan.rows * row_floats : left_padding(plan, plan.phases_w[b]);
+            zero_rows(to + at + rows.end * row_floats, rest, stride, channels);
         }
     }
-    zero_rows(to + begin * stride + at, stride - at, stride, channels);
+    if (fills) zero_rows(to + at, stride - at, stride, channels);
 }
 
 }  // namespace

@@ -11,12 +11,16 @@ struct Area {
 };
 
 // Vectors of positions: calls f(sum, row, column, count) for each run of a tile's sums that belongs to one row of the
-// output; the columns between w_out and the pitch are left out.
+// output; the columns between w_out and the pitch are left out, and where there are none all rows are one.
 template <typename F>
 inline void for_each_run(const sparseplan::FlatPlan& plan, Span columns, F f) {
     const int64_t begin = columns.begin * kLanes;
     const int64_t end = smaller(columns.end * kLanes, (plan.h_out - 1) * plan.pitch + plan.w_out);
     int64_t row = begin / plan.pitch, column = begin % plan.pitch;
+    if (plan.pitch == plan.w_out) {
+        if (begin < end) f(0, row, column, end - begin);
+        return;
+    }
     for (int64_t position = begin; position < end; ++row, column = 0) {
         const int64_t count = smaller(row * plan.pitch + plan.w_out, end) - position;
         if (count > 0) f(position - begin, row, column, count);

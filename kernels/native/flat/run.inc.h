@@ -71,7 +71,7 @@ void copy_block(const sparseplan::FlatPlan& plan, const Block& block, Span rows,
     if (plan.layout == sparseplan::FlatLayout::nchw && unit_stride && plan.h_in * plan.w_in > 1) {
         copy_planes(plan, block.x, block.images, rows, to);
     } else {
-        copy_channels(plan, block.x, block.images, 0, plan.c_in, to);
+        copy_channels(plan, block.x, block.images, rows, to);
     }
 }
 
@@ -153,35 +153,55 @@ inline int64_t channel_at(const sparseplan::FlatPlan& plan, int64_t part, int64_
     return smaller((low + unit - 1) / unit * unit, plan.c_out);
 }
 
-// Few blocks: the threads share the output channels of each, and where these are few its tiles; equal in work and the same
-// at every run, so that each thread finds its weights and its output in its own cache. Each copies the input it needs: a
-// shared copy would cross from cache to cache.
-void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
+// How the threads share few blocks: tasks are tiles x parts of the output channels.
+struct Shares {
+    int64_t parts;
+    bool tiles_first;  // a thread takes all parts of a tile before the next tile, else all tiles of a part
+};
+
+// A thread with few tiles copies the input under these alone, but reads the weights of all channels; one with few
+// channels reads theirs, but copies all input: whichever is less.
+inline Shares shares_of(const sparseplan::FlatPlan& plan, int64_t tiles, int threads) {
     constexpr int64_t kLeastChannels = 16;  // of a part: each part reads the input again
     constexpr int64_t kUnevenTasks = 8;     // a thread, from where on the last task hardly matters
-    int64_t parts = larger(1, smaller(threads, plan.c_out / kLeastChannels));
-    while (sizes.tiles * parts % threads != 0 && sizes.tiles * parts < kUnevenTasks * threads) ++parts;
-    parts = smaller(parts, plan.c_out);
+    const int64_t entries = plan.starts[plan.c_blocks * plan.c_out];
+    const int64_t copied = plan.copies_input ? plan.c_in * plan.h_in * plan.w_in * plan.images : 0;
+    const bool tiles_first = tiles > 1 && entries * static_cast<int64_t>(sizeof(sparseplan::Entry)) <
+                                              copied * static_cast<int64_t>(sizeof(Scalar));
+    int64_t parts = tiles_first ? 1 : larger(1, smaller(threads, plan.c_out / kLeastChannels));
+    while (tiles * parts % threads != 0 && tiles * parts < kUnevenTasks * threads) ++parts;
+    return {smaller(parts, plan.c_out), tiles_first};
+}
+
+// Few blocks: the threads share the tiles and output channels of each, equal in work and the same at every run, so that
+// each thread finds its weights and its output in its own cache. Each copies the input it needs: a shared copy would
+// cross from cache to cache.
+void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
+    const Shares shares = shares_of(plan, sizes.tiles, threads);
+    const auto tile_of = [&](int64_t task) { return shares.tiles_first ? task / shares.parts : task % sizes.tiles; };
+    const auto part_of = [&](int64_t task) { return shares.tiles_first ? task % shares.parts : task / sizes.tiles; };
     run_team(threads, [&] {
         Scalar* copy = input_scratch(sizes);
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
         share_static(threads * sizes.blocks, [&](int64_t share) {
             const Block block = block_at(plan, call, share % sizes.blocks);
-            const Span tasks = part_at(sizes.tiles * parts, threads, share / sizes.blocks);
+            const Span tasks = part_at(sizes.tiles * shares.parts, threads, share / sizes.blocks);
             if (tasks.begin == tasks.end) return;
             if (copies_whole(plan)) {
-                const bool whole = tasks.begin / sizes.tiles != (tasks.end - 1) / sizes.tiles;
-                const Area first = area_at(plan, sizes.grid, whole ? 0 : tasks.begin % sizes.tiles);
-                const Area last = area_at(plan, sizes.grid, whole ? sizes.tiles - 1 : (tasks.end - 1) % sizes.tiles);
+                const bool whole = part_of(tasks.begin) != part_of(tasks.end - 1) && !shares.tiles_first;
+                const Area first = area_at(plan, sizes.grid, whole ? 0 : tile_of(tasks.begin));
+                const Area last = area_at(plan, sizes.grid, whole ? sizes.tiles - 1 : tile_of(tasks.end - 1));
                 copy_block(plan, block, {rows_under(plan, first).begin, rows_under(plan, last).end}, copy);
             }
-            const Scalar* in = plan.copies_input ? copy : block.x;
+            const Scalar* const shared = plan.copies_input ? copy : block.x;
+            const Scalar* in = shared;
             for (int64_t task = tasks.begin; task < tasks.end; ++task) {
-                const int64_t part = task / sizes.tiles;
-                const int64_t k_begin = channel_at(plan, part, parts), k_end = channel_at(plan, part + 1, parts);
-                if (k_begin == k_end) continue;
-                const Area area = area_at(plan, sizes.grid, task % sizes.tiles);
-                compute_tile(plan, block, tile_input(plan, block, in, area, copy), area, k_begin, k_end, sums);
+                const bool is_new = task == tasks.begin || tile_of(task) != tile_of(task - 1);
+                const Area area = area_at(plan, sizes.grid, tile_of(task));
+                if (is_new) in = tile_input(plan, block, shared, area, copy);
+                const int64_t k_begin = channel_at(plan, part_of(task), shares.parts);
+                const int64_t k_end = channel_at(plan, part_of(task) + 1, shares.parts);
+                if (k_begin < k_end) compute_tile(plan, block, in, area, k_begin, k_end, sums);
             }
         });
     });

@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr int kMaxRun = 7, kMaxRuns = 2;
+constexpr int kMaxRun = 7, kMaxRuns = 2, kQuadRuns = 0;
 
 }  // namespace
 

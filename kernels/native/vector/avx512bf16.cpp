@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr int kMaxRun = 7, kMaxRuns = 4;
+constexpr int kMaxRun = 7, kMaxRuns = 4, kQuadRuns = 2;
 
 }  // namespace
 

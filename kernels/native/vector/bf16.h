@@ -21,9 +21,10 @@ struct Arithmetic {
     }
 
     static Vec start(const float* bias) { return load(bias); }
-    static __m512bh weights(const uint32_t* from) { return (__m512bh)_mm512_load_si512(from); }
-    static void accumulate(Vec& sums, __m512bh weights, const char* word) {
-        sums = _mm512_dpbf16_ps(sums, weights, (__m512bh)_mm512_set1_epi32(*reinterpret_cast<const int*>(word)));
+    using Weights = __m512bh;
+    static Weights weights(const uint32_t* from) { return (__m512bh)_mm512_load_si512(from); }
+    static void accumulate(Vec& sums, Weights weights, Vec words) {
+        sums = _mm512_dpbf16_ps(sums, weights, (__m512bh)words);
     }
 
     static void put(Value* to, Vec sums, const Channels& channels) {

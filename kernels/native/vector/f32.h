@@ -20,10 +20,9 @@ struct Arithmetic {
     }
 
     static Vec start(const float* bias) { return load(bias); }
-    static Vec weights(const uint32_t* from) { return load(reinterpret_cast<const float*>(from)); }
-    static void accumulate(Vec& sums, Vec weights, const char* word) {
-        sums = multiply_add(weights, broadcast(*reinterpret_cast<const float*>(word)), sums);
-    }
+    using Weights = Vec;
+    static Weights weights(const uint32_t* from) { return load(reinterpret_cast<const float*>(from)); }
+    static void accumulate(Vec& sums, Weights weights, Vec words) { sums = multiply_add(weights, words, sums); }
 
     static void put(Value* to, Vec sums, const Channels& channels) { store(to, at_least(channels.floor, sums)); }
     static void put_residual(Value* to, Vec sums, const Value* residual, const Channels& channels) {

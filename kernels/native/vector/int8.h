@@ -21,11 +21,11 @@ struct Arithmetic {
 
     // The bias is added by the requantisation.
     static Vec start(const float*) { return zero(); }
-    static __m512i weights(const uint32_t* from) { return _mm512_load_si512(from); }
-    static void accumulate(Vec& sums, __m512i weights, const char* word) {
+    using Weights = __m512i;
+    static Weights weights(const uint32_t* from) { return _mm512_load_si512(from); }
+    static void accumulate(Vec& sums, Weights weights, Vec words) {
         // GCC 12 copies the accumulators of the intrinsic in each step.
-        const __m512i quads = _mm512_set1_epi32(*reinterpret_cast<const int*>(word));
-        __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(quads), "v"(weights));
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(words), "v"(weights));
     }
 
     static void put(Value* to, Vec sums, const Channels& channels) {
