@@ -74,8 +74,10 @@ def _figure(part: pd.DataFrame, title: str) -> Figure:
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(patterns) :]:
         axes.set_axis_off()
+    shown = part["asked_sparsity"].fillna(part["sparsity"])
+    left = max(0.0, float(shown[part["kernel"].isin(styles)].min()) - 0.1) if styles else 0.0
     for axes, pattern in zip(grid.flat, patterns, strict=False):
-        _panel(axes, part[part["pattern"] == pattern], styles)
+        _panel(axes, part[part["pattern"] == pattern], styles, left)
         axes.set_title(pattern, loc="left", fontweight="bold")
         axes.set_xlabel("zero weights")
     figure.suptitle(
@@ -106,8 +108,8 @@ def _styles(kernels: Sequence[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def _panel(axes: Axes, part: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
-    """A kernel's point is the mean over the layers that it ran at that sparsity."""
+def _panel(axes: Axes, part: pd.DataFrame, styles: dict[str, dict[str, Any]], left: float) -> None:
+    """A kernel's point is the mean over the layers that it ran at that sparsity; the axis begins at `left`."""
     axes.axhline(1.0, color="#3b3832", linewidth=0.9)
     own = part["asked_sparsity"].isna()
     curves = part[~own].groupby(["kernel", "asked_sparsity"])["speedup"].agg(geometric_mean)
@@ -126,4 +128,5 @@ def _panel(axes: Axes, part: pd.DataFrame, styles: dict[str, dict[str, Any]]) ->
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlim(0.0, 1.02)
+    # Half of an axis is empty where nothing below half zeros was asked for.
+    axes.set_xlim(left, 1.02)

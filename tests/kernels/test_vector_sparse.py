@@ -25,6 +25,7 @@ from sparseplan.kernels.reference import error_limit, reference, relative_error
 from sparseplan.kernels.reference_int8 import reference_int8
 from sparseplan.kernels.reorder import to_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
+from sparseplan.kernels.vector_shape import VectorSet
 from sparseplan.kernels.vector_sparse import KERNELS, VECTOR_SETS
 
 MACHINE = detect_machine({})
@@ -48,6 +49,7 @@ PROBLEMS = {
     "pointwise": POINTWISE,
     "pointwise strided in place": conv(c_in=16, c_out=32, h_in=9, w_in=21, stride=(2, 2)),
     "pointwise beyond level 1": conv(c_in=1100, c_out=16, h_in=6, w_in=6),
+    "pointwise of much reuse": conv(c_in=12, c_out=200, h_in=5, w_in=9, sparsity=0.25),
     "groups in place": conv(c_in=24, c_out=18, h_in=5, w_in=8, groups=3),
     "groups copied": conv(c_in=15, c_out=33, h_in=6, w_in=9, kernel=(3, 3), padding=(1, 1), groups=3),
     "depth-wise": conv(c_in=19, c_out=38, h_in=8, w_in=7, kernel=(3, 3), stride=(2, 2), padding=(1, 1), groups=19),
@@ -107,6 +109,16 @@ def assert_right(spec: KernelSpec, inputs: LayerInputs, *, residual: Tensor | No
 def test_layouts(spec: KernelSpec, name: str, has_residual: bool) -> None:
     inputs = inputs_for(spec, PROBLEMS[name])
     assert_right(spec, inputs, residual=random_residual(inputs.problem) if has_residual else None)
+
+
+@pytest.mark.parametrize("vectors", VECTOR_SETS, ids=lambda vectors: vectors.isa)
+def test_pointwise_input_is_copied_where_shared_loads_repay_it(vectors: VectorSet) -> None:
+    """`COPY_REUSE` multiply-adds a word are 8 blocks of 16 lanes without zeros, or 16 with half of them."""
+    sizes = {"c_in": 64, "h_in": 9, "w_in": 9, "dtype": vectors.dtype}
+    for c_out, sparsity, repays in ((112, 0.0, False), (128, 0.0, True), (128, 0.5, False), (256, 0.5, True)):
+        problem = conv(c_out=c_out * vectors.lanes // 16, sparsity=sparsity, **sizes)
+        shape = vector_shape.vector_shape(problem, vectors)
+        assert shape.copies_input == (repays and vectors.shares_loads)
 
 
 @every_convolution
