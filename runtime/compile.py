@@ -10,16 +10,18 @@ from ..kernels.errors import UnsupportedError
 from ..kernels.pattern import DENSE
 from ..kernels.registry import kernel_named
 from ..kernels.spec import Machine
+from ..planner.example import random_example
 from ..planner.match import check_plan_fits
 from ..planner.schema import LayerPlan, Plan
-from .fuse import absorb_relu, fuse, replace_module
+from .fuse import absorb_relu, absorb_residual, fuse, replace_module
 from .swapped_layer import SwappedLayer
 
 
 def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense: Collection[str] = ()) -> nn.Module:
     """Build the network that the plan describes out of a model whose weights carry the plan's zeros.
 
-    Batch-norm is folded into the convolution before it, and a ReLU behind a swapped layer becomes part of its kernel.
+    Batch-norm is folded into the convolution before it; a ReLU behind a swapped layer, an addition to its output (the
+    end of a residual block) and a ReLU behind that become part of its kernel.
     Layers that the plan leaves dense stay torch modules, so that the host (eager or torch.compile) runs them as it
     runs the dense network.
 
@@ -43,7 +45,7 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
         If a kernel that the plan names cannot run on this machine; it is never silently replaced.
     """
     check_plan_fits(plan, model)
-    fused = fuse(model)
+    fused = fuse(model, random_example(model, plan.input_shape))
     for layer in plan.layers:
         if not is_swapped(layer) or layer.name in keep_dense:
             continue
@@ -55,7 +57,11 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
                 "plan again with a profile of this machine"
             )
         module = fused.model.get_submodule(layer.name)
-        swapped = SwappedLayer.of(module, layer.problem, kernel, relu=absorb_relu(fused, layer.name))
+        # Kernels add before the ReLU, so a ReLU directly behind the layer keeps an addition behind it outside.
+        relu = absorb_relu(fused, layer.name)
+        if not relu and absorb_residual(fused, layer.name):
+            relu = absorb_relu(fused, layer.name)
+        swapped = SwappedLayer.of(module, layer.problem, kernel, relu=relu)
         replace_module(fused.model, layer.name, swapped)
     return fused.model.requires_grad_(False)
 

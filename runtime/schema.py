@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..kernels.problem import Dtype
+from ..kernels.problem import Dtype, Problem
+from ..kernels.spec import Layout
 from ..perfmodel.schema import Interval
 from ..profiles.schema import Fingerprint
 from ..profiles.timing import TimeStats
@@ -19,6 +20,17 @@ Host = Literal["eager", "channels_last", "compile"]
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerCall(_Document):
+    """What the operator of a swapped layer is told besides its tensors; travels inside exported programs."""
+
+    problem: Problem
+    kernel: str
+    layout: Layout
+    relu: bool
+    weights: str
+    """SHA-256 of weight and bias."""
 
 
 class NetworkTime(_Document):

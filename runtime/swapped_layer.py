@@ -1,24 +1,35 @@
-"""A layer of a torch model that runs on a kernel of the registry."""
+"""A layer of a torch model that runs on a kernel of the registry, eagerly or as a custom operator of torch."""
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import weakref
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..kernels.cpu import detect_machine
 from ..kernels.dense import TORCH_DTYPES
-from ..kernels.errors import InputError
+from ..kernels.errors import InputError, UnsupportedError
+from ..kernels.layout import MEMORY_FORMATS
 from ..kernels.problem import Problem
+from ..kernels.registry import kernel_named
 from ..kernels.reorder import from_layout, to_layout
-from ..kernels.spec import KernelSpec
+from ..kernels.spec import KernelSpec, Layout
 from ..kernels.weight_view import bias_of, weight_view
+from .schema import LayerCall
+
+_PLAIN = torch.contiguous_format
 
 
 class SwappedLayer(nn.Module):
     """Stands where a convolution or linear stood; packed once, immutable, so copies of a model share it.
+
+    Weight and bias stay with it as buffers, float32 whatever the network's dtype: they are what is saved and exported,
+    and what another machine packs again.
 
     Parameters
     ----------
@@ -29,8 +40,18 @@ class SwappedLayer(nn.Module):
     bias : Tensor or None
         [K].
     relu : bool
-        Whether the ReLU behind the layer is part of it.
+        Whether the ReLU behind the layer (behind the residual, where there is one) is part of it.
+
+    Attributes
+    ----------
+    memory_format : torch.memory_format
+        Of the input that needs no conversion, and of the output.
+    call : str
+        What the operator is told besides its tensors (`LayerCall`).
     """
+
+    weight: Tensor
+    bias: Tensor | None
 
     def __init__(
         self, problem: Problem, kernel: KernelSpec, *, weight: Tensor, bias: Tensor | None, relu: bool
@@ -38,37 +59,48 @@ class SwappedLayer(nn.Module):
         super().__init__()
         self.problem = problem
         self.kernel = kernel
+        self.relu = relu
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
         self.packed: Any = kernel.pack(problem, weight, bias, relu)
-        self.key = next(_KEYS)
-        _LAYERS[self.key] = self
+        self.call = LayerCall(
+            problem=problem, kernel=kernel.name, layout=kernel.layout, relu=relu, weights=_digest(weight, bias)
+        ).model_dump_json()
+        # What each call asks for, found once: a call must cost microseconds.
+        self._run: Callable[..., Tensor] = kernel.run
+        self._input_shape = torch.Size(problem.input_shape)
+        self._output_shape = torch.Size(problem.output_shape)
+        self._dtype = TORCH_DTYPES[problem.dtype]
+        self._is_direct = kernel.layout in MEMORY_FORMATS
+        self.memory_format = _memory_format(problem, kernel.layout)
+        _LAYERS[self.call] = self
 
     @classmethod
     def of(cls, module: nn.Module, problem: Problem, kernel: KernelSpec, *, relu: bool) -> SwappedLayer:
-        """The stand-in for a Conv2d or Linear, with its weight and bias."""
+        """The stand-in for a Conv1d, Conv2d or Linear, with its weight and bias."""
         bias = bias_of(module)
         weight = weight_view(module).detach().float()
         return cls(problem, kernel, weight=weight, bias=None if bias is None else bias.float(), relu=relu)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] (or [..., C] for a linear) in, [N, K, H', W'] (or [..., K]) out, of the dtype of `x`."""
-        if torch.compiler.is_compiling():
-            result: Tensor = torch.ops.sparseplan.run_layer(x, self.key, self._output_shape(x), self._nhwc)
-            return result
-        return self.run(x)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[N, C, H, W] ([N, C, L] of a Conv1d, [..., C] of a linear) in, channels K out, of the dtype of `x`.
 
-    def run(self, x: Tensor) -> Tensor:
+        `residual` is like the output and is added to it, before the ReLU.
+        """
+        if torch.compiler.is_compiling():
+            result: Tensor = torch.ops.sparseplan.run_layer(x, self.weight, self.bias, residual, self.call)
+            return result
+        return self.run(x, residual)
+
+    def run(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Run the kernel on `x`, converted to the kernel's layout and dtype where it differs."""
-        problem = self.problem
-        flat = x.reshape(-1, problem.c_in) if problem.op == "linear" else x
-        if flat.shape != problem.input_shape:
-            raise InputError(
-                f"layer compiled for input {list(problem.input_shape)} got {list(flat.shape)}; "
-                "run the model at the shape it was planned for, or plan again for this one"
-            )
-        layout = self.kernel.layout
-        prepared = to_layout(flat.to(TORCH_DTYPES[problem.dtype]), layout)
-        y = from_layout(self.kernel.run(self.packed, prepared), layout, problem.n).to(x.dtype)
-        return y.view(*x.shape[:-1], problem.c_out) if problem.op == "linear" else y
+        if self._is_direct and x.shape == self._input_shape and x.dtype is self._dtype:
+            if residual is None:
+                return self._run(self.packed, x)
+            # A residual in another memory order is copied; one of another shape the kernel refuses.
+            if residual.dtype is self._dtype:
+                return self._run(self.packed, x, to_layout(residual, self.kernel.layout))
+        return self._run_converted(x, residual)
 
     def extra_repr(self) -> str:
         return f"{self.kernel.name}, {self.problem.pattern}, sparsity={self.problem.sparsity:.3f}"
@@ -76,38 +108,102 @@ class SwappedLayer(nn.Module):
     def __deepcopy__(self, memo: dict[int, object]) -> SwappedLayer:
         return self
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """Of the input that needs no conversion, and of the output."""
-        return torch.channels_last if self._nhwc else torch.contiguous_format
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwappedLayer:
+        """Nothing: a network that is cast or moved to channels_last leaves packed layers as they are."""
+        return self
 
-    @property
-    def _nhwc(self) -> bool:
-        return self.kernel.layout == "nhwc" and self.problem.op == "conv2d"
+    def _run_converted(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        problem, layout = self.problem, self.kernel.layout
+        flat = _as_problem(problem, x, problem.c_in)
+        if flat.shape != self._input_shape:
+            raise InputError(
+                f"layer compiled for input {list(problem.input_shape)} got {list(flat.shape)}; "
+                "run the model at the shape it was planned for, or plan again for this one"
+            )
+        added = None
+        if residual is not None:
+            added = to_layout(_as_problem(problem, residual, problem.c_out).to(self._dtype), layout)
+        y = self._run(self.packed, to_layout(flat.to(self._dtype), layout), added)
+        y = from_layout(y, layout, problem.n).to(x.dtype)
+        return y.view(_output_shape(problem, x)) if y.dim() == 2 else y.reshape(_output_shape(problem, x))
 
-    def _output_shape(self, x: Tensor) -> list[int]:
-        if self.problem.op == "linear":
-            return [*x.shape[:-1], self.problem.c_out]
-        return list(self.problem.output_shape)
+
+def _as_problem(problem: Problem, x: Tensor, channels: int) -> Tensor:
+    """Activations as the problem has them: a linear's as [N, C], those of a Conv1d as images of height 1."""
+    if problem.op == "linear":
+        return x.reshape(-1, channels)
+    return x.unsqueeze(2) if x.dim() == 3 else x
 
 
-# An operator's arguments are tensors and numbers: packed weights travel as a number that names the living layer.
-_KEYS = itertools.count()
-_LAYERS: weakref.WeakValueDictionary[int, SwappedLayer] = weakref.WeakValueDictionary()
+def _output_shape(problem: Problem, x: Tensor) -> list[int]:
+    """Of the output for an input of the shape of `x`."""
+    if problem.op == "linear":
+        return [*x.shape[:-1], problem.c_out]
+    n, channels, height, width = problem.output_shape
+    return [n, channels, width] if x.dim() == 3 else [n, channels, height, width]
+
+
+def _memory_format(problem: Problem, layout: Layout) -> torch.memory_format:
+    nhwc = layout == "nhwc" and problem.op == "conv2d"
+    return torch.channels_last if nhwc else _PLAIN
+
+
+def _digest(weight: Tensor, bias: Tensor | None) -> str:
+    """Of the weights: tells layers of the same problem apart, in this process and in any other."""
+    digest = hashlib.sha256()
+    for tensor in (weight, bias):
+        digest.update(b"none" if tensor is None else tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# The operator carries all that a fresh process needs to pack the layer: the weights, and the rest as text. Packed
+# layers are found by that text; those of this process live as long as their network, those of loaded programs for good.
+_LAYERS: weakref.WeakValueDictionary[str, SwappedLayer] = weakref.WeakValueDictionary()
+_LOADED: dict[str, SwappedLayer] = {}
 
 _LIBRARY = torch.library.Library("sparseplan", "DEF")
-_LIBRARY.define("run_layer(Tensor x, int key, SymInt[] output_shape, bool nhwc) -> Tensor")
+_LIBRARY.define("run_layer(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, str call) -> Tensor")
 
 
-def _run_layer(x: Tensor, key: int, output_shape: list[int], nhwc: bool) -> Tensor:
-    y = _LAYERS[key].run(x)
+def _run_layer(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, call: str) -> Tensor:
+    layer = _LAYERS.get(call)
+    if layer is None:
+        layer = _LOADED[call] = _unpacked(weight, bias, call)
     # torch plans memory from the strides that the fake implementation promises, so they must hold.
-    return y.contiguous(memory_format=torch.channels_last if nhwc else torch.contiguous_format)
+    return layer.run(x, residual).contiguous(memory_format=layer.memory_format if x.dim() == 4 else _PLAIN)
 
 
-def _run_layer_fake(x: Tensor, key: int, output_shape: list[int], nhwc: bool) -> Tensor:
-    memory_format = torch.channels_last if nhwc else torch.contiguous_format
-    return torch.empty(output_shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+def _unpacked(weight: Tensor, bias: Tensor | None, call: str) -> SwappedLayer:
+    """The layer of a program that was loaded, packed for this machine.
+
+    Raises
+    ------
+    InputError
+        If this version has no kernel of that name.
+    UnsupportedError
+        If the kernel cannot run here.
+    """
+    wanted = _parsed(call)
+    kernel = kernel_named(wanted.kernel)
+    reason = kernel.why_unsupported(wanted.problem, detect_machine())
+    if reason is not None:
+        raise UnsupportedError(
+            f"kernel {kernel.name} of the loaded program cannot run here: {reason}; "
+            "plan with a profile of this machine and export again"
+        )
+    return SwappedLayer(wanted.problem, kernel, weight=weight.detach(), bias=bias, relu=wanted.relu)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(call: str) -> LayerCall:
+    return LayerCall.model_validate_json(call)
+
+
+def _run_layer_fake(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, call: str) -> Tensor:
+    wanted = _parsed(call)
+    shape = _output_shape(wanted.problem, x)
+    order = _memory_format(wanted.problem, wanted.layout) if len(shape) == 4 else _PLAIN
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=order)
 
 
 _LIBRARY.impl("run_layer", _run_layer, "CPU")

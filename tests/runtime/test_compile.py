@@ -16,7 +16,9 @@ from sparseplan.kernels.spec import Machine
 from sparseplan.perfmodel.schema import Interval
 from sparseplan.planner.schema import Candidate, LayerPlan, Plan, SolverReport, Target, Totals
 from sparseplan.runtime.compile import compile_model
+from sparseplan.runtime.hosts import host_call
 from sparseplan.runtime.measure_layers import measure_layers
+from sparseplan.runtime.schema import Host
 from sparseplan.runtime.swapped_layer import SwappedLayer
 
 SPARSITY = 0.8
@@ -123,6 +125,29 @@ def test_batch_norm_and_relu_become_part_of_the_layer() -> None:
     targets = [str(node.target) for node in compiled.graph.nodes]
     assert "bn" not in targets
     assert not any("relu" in target for target in targets)
+
+
+class Residual(Net):
+    """conv2 ends a residual block; its shortcut is computed after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shortcut = nn.Conv2d(3, 8, 1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(torch.relu(self.bn(self.conv1(x))))
+        return torch.relu(y + self.shortcut(x[:, :, 1:-1, 1:-1])).mean(dim=(2, 3))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize("host", ["eager", "channels_last", "compile"])
+def test_residual_additions_run_inside_the_kernel(host: Host) -> None:
+    model = _masked(Residual())
+    compiled = compile_model(model, _plan(), machine=detect_machine())
+    targets = {str(node.target) for node in compiled.graph.nodes if node.op == "call_function"}
+    assert not any("add" in target or "relu" in target for target in targets)
+    x = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(host_call(compiled, x, host=host)(), model(x).detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_layers_that_lost_stay_with_torch() -> None:
