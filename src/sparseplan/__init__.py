@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from .commands.bench import bench
     from .commands.demo import demo
     from .commands.explain import explain
+    from .commands.export import export
     from .commands.extend import extend
+    from .commands.load import load
     from .commands.measure import measure
     from .commands.plan import plan
     from .commands.predict import predict
@@ -30,7 +32,9 @@ _COMMANDS = (
     "bench",
     "demo",
     "explain",
+    "export",
     "extend",
+    "load",
     "measure",
     "plan",
     "predict",
@@ -54,7 +58,9 @@ __all__ = [
     "compile",
     "demo",
     "explain",
+    "export",
     "extend",
+    "load",
     "measure",
     "plan",
     "predict",

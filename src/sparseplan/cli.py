@@ -116,6 +116,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = _add(commands, "bench", _bench, "measure a run: dense against planned, end to end")
     bench.add_argument("run", type=Path, metavar="DIR")
+    export = _add(commands, "export", _export, "write the planned network of a run as one file")
+    export.add_argument("run", type=Path, metavar="DIR")
+    export.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help=".safetensors, .pt2, .onnx or .xml (OpenVINO)"
+    )
     report = _add(commands, "report", _report, "write DIR/report.html")
     report.add_argument("run", type=Path, metavar="DIR")
     demo = _add(commands, "demo", _demo, "all of it, on data that needs no download")
@@ -320,6 +325,18 @@ def _bench(options: argparse.Namespace) -> str:
     if options.json:
         return measurements.model_dump_json()
     return render_measurements(measurements, load_plan(RunFolder(options.run).plan))
+
+
+def _export(options: argparse.Namespace) -> str:
+    import json
+
+    from .commands.export import export
+
+    done = export(options.run, options.to)
+    if options.json:
+        return json.dumps({"path": str(done.path), "size_bytes": done.size_bytes, "output_error": done.output_error})
+    checked = "" if done.output_error is None else f"; its output differs by {done.output_error:.1e} of the largest"
+    return f"{done.path}: {done.size_bytes / 1e6:.2f} MB{checked}"
 
 
 def _report(options: argparse.Namespace) -> str:

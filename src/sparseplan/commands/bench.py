@@ -17,6 +17,7 @@ from ..planner.store import load_plan
 from ..profiles.fingerprint import read_fingerprint
 from ..runtime.bench import BenchResult
 from ..runtime.bench import bench as bench_networks
+from ..runtime.elsewhere import warn_if_planned_elsewhere
 from ..runtime.fixed_batch import FixedBatch
 from ..runtime.schema import Measurements
 from ..runtime.store import save_measurements
@@ -50,6 +51,7 @@ def bench(run: str | Path, *, progress: Progress = silent) -> Measurements:
     images = data.test.images
     example = data.normalise(images[torch.arange(plan.input_shape[0]) % len(images)])
     machine = detect_machine()
+    warn_if_planned_elsewhere(plan, machine)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
     try:
