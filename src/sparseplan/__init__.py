@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .commands.profile import profile
     from .commands.report import report
     from .commands.train import train
+    from .commands.tune import tune
     from .commands.validate import validate
     from .kernels.errors import InputError, SparseplanError, UnsupportedError
     from .runtime.compile import compile_model as compile
@@ -41,6 +42,7 @@ _COMMANDS = (
     "profile",
     "report",
     "train",
+    "tune",
     "validate",
 )
 _HOME_OF = {name: (f".commands.{name}", name) for name in _COMMANDS} | {
@@ -67,6 +69,7 @@ __all__ = [
     "profile",
     "report",
     "train",
+    "tune",
     "validate",
 ]
 

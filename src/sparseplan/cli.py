@@ -104,6 +104,14 @@ def build_parser() -> argparse.ArgumentParser:
     explain.add_argument("plan", type=Path, metavar="PLAN.json")
     explain.add_argument("layer", nargs="?", metavar="LAYER")
 
+    tune = _add(commands, "tune", _tune, "measure a plan before training, correct it until it meets its target")
+    tune.add_argument("plan", type=Path, metavar="PLAN.json")
+    tune.add_argument("--out", type=Path, help="corrected plan to write (over the old one)")
+    tune.add_argument("--profile", type=Path, help="instead of the plan's")
+    tune.add_argument("--weights", type=Path, help="as given to plan")
+    tune.add_argument("--data", metavar="SPEC", help="as given to plan")
+    tune.add_argument("--rounds", type=int, default=3, metavar="N", help="most measurements (3)")
+
     train = _add(commands, "train", _train, "train a model to a plan")
     train.add_argument("--plan", type=Path, required=True)
     _add_model(train)
@@ -116,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = _add(commands, "bench", _bench, "measure a run: dense against planned, end to end")
     bench.add_argument("run", type=Path, metavar="DIR")
+    bench.add_argument("--processes", type=int, default=3, metavar="N", help="that measure, one after another (3)")
     export = _add(commands, "export", _export, "write the planned network of a run as one file")
     export.add_argument("run", type=Path, metavar="DIR")
     export.add_argument(
@@ -292,6 +301,24 @@ def _explain(options: argparse.Namespace) -> str:
     return "\n".join(layer.model_dump_json() for layer in layers)
 
 
+def _tune(options: argparse.Namespace) -> str:
+    from .commands.tune import tune
+    from .progress_bar import ProgressBar
+    from .render import render_loop
+
+    with ProgressBar() as bar:
+        report = tune(
+            options.plan,
+            out=options.out,
+            profile=options.profile,
+            weights=options.weights,
+            data=options.data,
+            rounds=options.rounds,
+            progress=bar,
+        )
+    return report.model_dump_json() if options.json else render_loop(report)
+
+
 def _train(options: argparse.Namespace) -> str:
     from .commands.train import train
     from .progress_bar import ProgressBar
@@ -321,7 +348,7 @@ def _bench(options: argparse.Namespace) -> str:
     from .trainer.store import RunFolder
 
     with ProgressBar() as bar:
-        measurements = bench(options.run, progress=bar)
+        measurements = bench(options.run, processes=options.processes, progress=bar)
     if options.json:
         return measurements.model_dump_json()
     return render_measurements(measurements, load_plan(RunFolder(options.run).plan))
