@@ -13,15 +13,16 @@ from ..kernels.spec import Machine
 from ..planner.example import random_example
 from ..planner.match import check_plan_fits
 from ..planner.schema import LayerPlan, Plan
-from .fuse import absorb_relu, absorb_residual, fuse, replace_module
-from .swapped_layer import SwappedLayer
+from .fuse import fuse
+from .swap import swap_layers
 
 
 def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense: Collection[str] = ()) -> nn.Module:
     """Build the network that the plan describes out of a model whose weights carry the plan's zeros.
 
     Batch-norm is folded into the convolution before it; a ReLU behind a swapped layer, an addition to its output (the
-    end of a residual block) and a ReLU behind that become part of its kernel.
+    end of a residual block) and a ReLU behind that become part of its kernel. Between kernels of the same blocked
+    layout activations stay blocked.
     Layers that the plan leaves dense stay torch modules, so that the host (eager or torch.compile) runs them as it
     runs the dense network.
 
@@ -46,6 +47,7 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
     """
     check_plan_fits(plan, model)
     fused = fuse(model, random_example(model, plan.input_shape))
+    chosen = {}
     for layer in plan.layers:
         if not is_swapped(layer) or layer.name in keep_dense:
             continue
@@ -56,13 +58,8 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
                 f"layer {layer.name}: kernel {kernel.name} of the plan cannot run here: {reason}; "
                 "plan again with a profile of this machine"
             )
-        module = fused.model.get_submodule(layer.name)
-        # Kernels add before the ReLU, so a ReLU directly behind the layer keeps an addition behind it outside.
-        relu = absorb_relu(fused, layer.name)
-        if not relu and absorb_residual(fused, layer.name):
-            relu = absorb_relu(fused, layer.name)
-        swapped = SwappedLayer.of(module, layer.problem, kernel, relu=relu)
-        replace_module(fused.model, layer.name, swapped)
+        chosen[layer.name] = (layer.problem, kernel)
+    swap_layers(fused, chosen)
     return fused.model.requires_grad_(False)
 
 

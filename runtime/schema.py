@@ -31,6 +31,7 @@ class LayerCall(_Document):
     kernel: str
     layout: Layout
     relu: bool
+    gives_blocked: bool
     weights: str
     """SHA-256 of weight and bias."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..kernels.cpu import detect_machine
 from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import InputError, UnsupportedError
-from ..kernels.layout import MEMORY_FORMATS
+from ..kernels.layout import MEMORY_FORMATS, activation_shape
 from ..kernels.problem import Problem
 from ..kernels.registry import kernel_named
 from ..kernels.reorder import from_layout, to_layout
@@ -41,6 +41,8 @@ class SwappedLayer(nn.Module):
         [K].
     relu : bool
         Whether the ReLU behind the layer (behind the residual, where there is one) is part of it.
+    gives_blocked : bool
+        Whether the output stays in the kernel's blocked layout, for layers of the same one.
 
     Attributes
     ----------
@@ -54,17 +56,30 @@ class SwappedLayer(nn.Module):
     bias: Tensor | None
 
     def __init__(
-        self, problem: Problem, kernel: KernelSpec, *, weight: Tensor, bias: Tensor | None, relu: bool
+        self,
+        problem: Problem,
+        kernel: KernelSpec,
+        *,
+        weight: Tensor,
+        bias: Tensor | None,
+        relu: bool,
+        gives_blocked: bool = False,
     ) -> None:
         super().__init__()
         self.problem = problem
         self.kernel = kernel
         self.relu = relu
+        self.gives_blocked = gives_blocked
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
         self.packed: Any = kernel.pack(problem, weight, bias, relu)
         self.call = LayerCall(
-            problem=problem, kernel=kernel.name, layout=kernel.layout, relu=relu, weights=_digest(weight, bias)
+            problem=problem,
+            kernel=kernel.name,
+            layout=kernel.layout,
+            relu=relu,
+            gives_blocked=gives_blocked,
+            weights=_digest(weight, bias),
         ).model_dump_json()
         # What each call asks for, found once: a call must cost microseconds.
         self._run: Callable[..., Tensor] = kernel.run
@@ -76,11 +91,14 @@ class SwappedLayer(nn.Module):
         _LAYERS[self.call] = self
 
     @classmethod
-    def of(cls, module: nn.Module, problem: Problem, kernel: KernelSpec, *, relu: bool) -> SwappedLayer:
+    def of(
+        cls, module: nn.Module, problem: Problem, kernel: KernelSpec, *, relu: bool, gives_blocked: bool = False
+    ) -> SwappedLayer:
         """The stand-in for a Conv1d, Conv2d or Linear, with its weight and bias."""
         bias = bias_of(module)
         weight = weight_view(module).detach().float()
-        return cls(problem, kernel, weight=weight, bias=None if bias is None else bias.float(), relu=relu)
+        bias = None if bias is None else bias.float()
+        return cls(problem, kernel, weight=weight, bias=bias, relu=relu, gives_blocked=gives_blocked)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[N, C, H, W] ([N, C, L] of a Conv1d, [..., C] of a linear) in, channels K out, of the dtype of `x`.
@@ -114,18 +132,27 @@ class SwappedLayer(nn.Module):
 
     def _run_converted(self, x: Tensor, residual: Tensor | None) -> Tensor:
         problem, layout = self.problem, self.kernel.layout
-        flat = _as_problem(problem, x, problem.c_in)
-        if flat.shape != self._input_shape:
+        given = self._to_kernel(x, problem.c_in)
+        wanted = activation_shape(problem.input_shape, layout)
+        if given.shape != wanted:
             raise InputError(
-                f"layer compiled for input {list(problem.input_shape)} got {list(flat.shape)}; "
+                f"layer compiled for input {list(problem.input_shape)} got {list(x.shape)}; "
                 "run the model at the shape it was planned for, or plan again for this one"
             )
-        added = None
-        if residual is not None:
-            added = to_layout(_as_problem(problem, residual, problem.c_out).to(self._dtype), layout)
-        y = self._run(self.packed, to_layout(flat.to(self._dtype), layout), added)
+        y = self._run(self.packed, given, None if residual is None else self._to_kernel(residual, problem.c_out))
+        if self.gives_blocked:
+            return y.to(x.dtype)
         y = from_layout(y, layout, problem.n).to(x.dtype)
-        return y.view(_output_shape(problem, x)) if y.dim() == 2 else y.reshape(_output_shape(problem, x))
+        return y.reshape(_output_shape(problem, x))
+
+    def _to_kernel(self, x: Tensor, channels: int) -> Tensor:
+        """Activations as the kernel takes them; blocked ones come from a layer of the same layout."""
+        if x.dim() == 5:
+            return x.to(self._dtype)
+        plain = _as_problem(self.problem, x, channels)
+        if plain.dim() == 4 and plain.shape[0] != self.problem.n:
+            return plain
+        return to_layout(plain.to(self._dtype), self.kernel.layout)
 
 
 def _as_problem(problem: Problem, x: Tensor, channels: int) -> Tensor:
@@ -170,7 +197,8 @@ def _run_layer(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
     if layer is None:
         layer = _LOADED[call] = _unpacked(weight, bias, call)
     # torch plans memory from the strides that the fake implementation promises, so they must hold.
-    return layer.run(x, residual).contiguous(memory_format=layer.memory_format if x.dim() == 4 else _PLAIN)
+    y = layer.run(x, residual)
+    return y.contiguous(memory_format=layer.memory_format if y.dim() == 4 else _PLAIN)
 
 
 def _unpacked(weight: Tensor, bias: Tensor | None, call: str) -> SwappedLayer:
@@ -191,7 +219,9 @@ def _unpacked(weight: Tensor, bias: Tensor | None, call: str) -> SwappedLayer:
             f"kernel {kernel.name} of the loaded program cannot run here: {reason}; "
             "plan with a profile of this machine and export again"
         )
-    return SwappedLayer(wanted.problem, kernel, weight=weight.detach(), bias=bias, relu=wanted.relu)
+    return SwappedLayer(
+        wanted.problem, kernel, weight=weight.detach(), bias=bias, relu=wanted.relu, gives_blocked=wanted.gives_blocked
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -202,6 +232,8 @@ def _parsed(call: str) -> LayerCall:
 def _run_layer_fake(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, call: str) -> Tensor:
     wanted = _parsed(call)
     shape = _output_shape(wanted.problem, x)
+    if wanted.gives_blocked:
+        shape = list(activation_shape(wanted.problem.output_shape, wanted.layout))
     order = _memory_format(wanted.problem, wanted.layout) if len(shape) == 4 else _PLAIN
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=order)
 

@@ -19,9 +19,9 @@ from sparseplan.model_spec import load_model
 from sparseplan.planner.capture import capture
 from sparseplan.profiles.sample_kernels import kernels_to_time, sample_kernels
 from sparseplan.profiles.timing import measure_alternating
-from sparseplan.runtime.fuse import absorb_relu, absorb_residual, fuse, replace_module
+from sparseplan.runtime.fuse import fuse
 from sparseplan.runtime.hosts import HOSTS, host_call
-from sparseplan.runtime.swapped_layer import SwappedLayer
+from sparseplan.runtime.swap import swap_layers
 
 THREADS = 2
 LAYER_S = 0.3
@@ -76,15 +76,14 @@ def measure_fixed(case: FixedCase) -> tuple[float, float, int]:
     chosen = {name: (problem, kernels[problem]) for name, problem in layers.items()}
     pruned = _pruned(model, chosen, case)
     fused = fuse(pruned, example)
-    for name, (problem, kernel) in chosen.items():
-        if kernel is None:
-            continue
-        relu = absorb_relu(fused, name)
-        if not relu and absorb_residual(fused, name):
-            relu = absorb_relu(fused, name)
-        wanted = replace(problem.with_sparsity(case.pattern, case.sparsity), dtype=case.dtype)
-        swapped = SwappedLayer.of(fused.model.get_submodule(name), wanted, kernel, relu=relu)
-        replace_module(fused.model, name, swapped)
+    swap_layers(
+        fused,
+        {
+            name: (replace(problem.with_sparsity(case.pattern, case.sparsity), dtype=case.dtype), kernel)
+            for name, (problem, kernel) in chosen.items()
+            if kernel is not None
+        },
+    )
     dtype = TORCH_DTYPES[case.dtype]
     networks = [fuse(model).model.to(dtype), fused.model.requires_grad_(False).to(dtype)]
     calls = [host_call(network, example.to(dtype), host=host) for network in networks for host in HOSTS]

@@ -1,5 +1,7 @@
 """The compiled network computes what the masked one does, on the kernels that the plan names."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from planned_net import Net, masked, plan_of
@@ -90,3 +92,29 @@ def test_each_swapped_layer_is_timed_and_checked() -> None:
     for layer in times:
         assert layer.max_abs_error < 1e-4
         assert layer.reverted == (layer.time_s.median >= layer.dense_time_s.median)
+
+
+class Chain(Net):
+    """Two convolutions on end, a residual between them, and a reader that is no kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn(self.conv1(x)))
+        return torch.relu(self.conv2(y) + y).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("host", ["eager", "channels_last", "compile"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_activations_stay_blocked_between_kernels_of_one_layout(host: Host) -> None:
+    plan = plan_of("conv2d_unstructured_f32_n4_n4chw__baseline")
+    wide = replace(plan.layers[1].problem, stride=(1, 1), padding=(1, 1))
+    plan = plan.model_copy(update={"layers": (plan.layers[0], plan.layers[1].model_copy(update={"problem": wide}))})
+    model = masked(Chain())
+    compiled = compile_model(model, plan, machine=detect_machine())
+    assert compiled.get_submodule("conv1").gives_blocked
+    assert not compiled.get_submodule("conv2").gives_blocked
+    x = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(host_call(compiled, x, host=host)(), model(x).detach(), rtol=1e-4, atol=1e-4)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.registry import kernel_named
+from sparseplan.kernels.reorder import to_layout
 from sparseplan.kernels.spec import Cost, KernelSpec, Layout, Machine
 from sparseplan.runtime import swapped_layer
 from sparseplan.runtime.fixed_batch import FixedBatch
@@ -122,6 +123,16 @@ def test_a_residual_of_any_memory_order_is_added_before_the_relu(name: str, memo
     added = torch.randn(layer.problem.output_shape).contiguous(memory_format=memory_format)
     expected = (nn.functional.conv2d(x, layer.weight, layer.bias, padding=1) + added).relu()
     torch.testing.assert_close(layer(x, added), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_operator_passes_opcheck_where_activations_stay_blocked() -> None:
+    plain = _sparse_layer("conv2d_unstructured_f32_n4_n4chw__baseline")
+    layer = SwappedLayer(
+        plain.problem, plain.kernel, weight=plain.weight, bias=plain.bias, relu=False, gives_blocked=True
+    )
+    x = to_layout(torch.randn(layer.problem.input_shape), "n4chw")
+    torch.library.opcheck(torch.ops.sparseplan.run_layer.default, (x, layer.weight, layer.bias, None, layer.call))
+    assert layer(x).shape == (2, 5, 7, 6, 4)
 
 
 def test_casting_a_network_leaves_packed_layers_and_their_weights_alone() -> None:
