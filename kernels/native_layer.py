@@ -127,7 +127,7 @@ def check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch
     InputError
         The message names the tensor.
     """
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
+    if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu:
         raise InputError(
             f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
             f"the packed problem needs {dtype} {list(shape)} on cpu"

@@ -8,18 +8,22 @@ from .errors import InputError
 
 
 def weight_view(module: nn.Module) -> Tensor:
-    """Weight of a layer as [K, C, R, S], sharing memory with it; a linear weight is [K, C, 1, 1].
+    """Weight of a layer as [K, C, R, S], sharing memory with it.
+
+    That of a Conv1d is [K, C, 1, S], of a linear [K, C, 1, 1].
 
     Raises
     ------
     InputError
-        If the module is neither a Conv2d nor a Linear.
+        If the module is no Conv1d, Conv2d or Linear.
     """
     if isinstance(module, nn.Conv2d):
         return module.weight
+    if isinstance(module, nn.Conv1d):
+        return module.weight[:, :, None]
     if isinstance(module, nn.Linear):
         return module.weight[:, :, None, None]
-    raise InputError(f"a {type(module).__name__} has no weight [K, C, R, S]; allowed are Conv2d and Linear")
+    raise InputError(f"a {type(module).__name__} has no weight [K, C, R, S]; allowed are Conv1d, Conv2d and Linear")
 
 
 def bias_of(module: nn.Module) -> Tensor | None:

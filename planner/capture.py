@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import traceback
+import warnings
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from ..kernels.errors import SparseplanWarning
 from ..kernels.problem import Problem
 from .capture_export import trace_by_export
 from .capture_fx import trace_by_fx
@@ -22,7 +27,11 @@ Method = Literal["export", "fx", "hooks"]
 _TRACER_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
 """What tracers raise on code that they cannot follow, such as control flow that depends on data."""
 
-_PLANNED = frozenset({"conv2d", "linear"})
+_NOT_THE_MODELS = frozenset({Path(torch.__file__).parent, Path(__file__).parent})
+"""Folders of the tracers' own code."""
+
+_PLANNED = frozenset({"conv1d", "conv2d", "linear"})
+_MODULE_OF: dict[str, type[nn.Module]] = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "linear": nn.Linear}
 _WEIGHTED = frozenset(
     {
         *(f"{name}{axes}d" for name in ("conv", "convtranspose") for axes in (1, 2, 3)),
@@ -90,6 +99,8 @@ class Captured:
     skipped: tuple[SkippedLayer, ...]
     rest: tuple[RestOperation, ...]
     method: Method
+    fallback: str | None
+    """Why torch.export was not used: the operation that it could not take, and what was done instead."""
 
 
 def capture(model: nn.Module, example: Tensor) -> Captured:
@@ -110,22 +121,39 @@ def capture(model: nn.Module, example: Tensor) -> Captured:
     """
     with evaluating(model):
         # First of all the model is run as it is: a wrong input is told apart from code that a tracer cannot follow.
-        trace, method = _trace(model, example, trace_by_hooks(model, example))
-    return _summarise(model, trace, method)
+        trace, method, fallback = _trace(model, example, trace_by_hooks(model, example))
+    if fallback is not None:
+        warnings.warn(fallback, SparseplanWarning, stacklevel=2)
+    return _summarise(model, trace, method, fallback)
 
 
-def _trace(model: nn.Module, example: Tensor, hooked: Trace) -> tuple[Trace, Method]:
+def _trace(model: nn.Module, example: Tensor, hooked: Trace) -> tuple[Trace, Method, str | None]:
     try:
-        return trace_by_export(model, example), "export"
-    except _TRACER_FAILURES:
-        pass
+        return trace_by_export(model, example), "export", None
+    except _TRACER_FAILURES as error:
+        reason = f"torch.export cannot take {type(model).__name__}{_place_of(error)}: {_first_line(error)}"
     try:
-        return trace_by_fx(model, example), "fx"
+        return trace_by_fx(model, example), "fx", f"{reason}; captured by torch.fx instead"
     except _TRACER_FAILURES:
-        return hooked, "hooks"
+        lost = "captured by module hooks instead, which miss functional operations: times between layers are too low"
+        return hooked, "hooks", f"{reason}; {lost}"
 
 
-def _summarise(model: nn.Module, trace: Trace, method: Method) -> Captured:
+def _place_of(error: BaseException) -> str:
+    """The line of the model's own code at which a tracer gave up."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and _NOT_THE_MODELS.isdisjoint(Path(frame.filename).parents)
+    ]
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} ({frames[-1].line})" if frames else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
+
+
+def _summarise(model: nn.Module, trace: Trace, method: Method, fallback: str | None) -> Captured:
     modules = dict(model.named_modules())
     shared = _shared_weights(modules)
     found: dict[str, list[Problem]] = {}
@@ -133,7 +161,7 @@ def _summarise(model: nn.Module, trace: Trace, method: Method) -> Captured:
     for operation in trace:
         module = modules[operation.module]
         # The weight of a parametrized layer is no parameter of the operation, yet it is a layer.
-        has_weight = operation.weight_bytes > 0.0 or isinstance(module, nn.Conv2d | nn.Linear)
+        has_weight = operation.weight_bytes > 0.0 or isinstance(module, tuple(_MODULE_OF.values()))
         if operation.operation not in _WEIGHTED or not has_weight:
             continue
         problem = _plan_problem(module, operation, shared.get(operation.module))
@@ -157,6 +185,7 @@ def _summarise(model: nn.Module, trace: Trace, method: Method) -> Captured:
         skipped=tuple(skipped.values()),
         rest=_rest_operations(trace, frozenset(layer.name for layer in layers)),
         method=method,
+        fallback=fallback,
     )
 
 
@@ -172,11 +201,14 @@ def _shared_weights(modules: dict[str, nn.Module]) -> dict[str, str]:
 
 def _plan_problem(module: nn.Module, operation: TracedOperation, twin: str | None) -> Problem | str:
     """The layer's problem, or the reason why it cannot be planned."""
-    if operation.operation not in _PLANNED:
-        return f"{operation.operation} has no sparse kernel; only Conv2d and Linear are planned"
-    standard = nn.Conv2d if operation.operation == "conv2d" else nn.Linear
+    standard = _MODULE_OF.get(operation.operation)
+    if standard is None:
+        return f"{operation.operation} has no sparse kernel; only Conv1d, Conv2d and Linear are planned"
     if not isinstance(module, standard):
-        return f"{operation.operation} is computed outside a Conv2d or Linear module, so no kernel can take its place"
+        return (
+            f"{operation.operation} is computed outside a Conv1d, Conv2d or Linear module, so no kernel can take "
+            "its place"
+        )
     if type(module).forward is not standard.forward:
         return f"{type(module).__name__} has a forward of its own; a kernel would leave out what that adds"
     if "weight" not in module._parameters:
@@ -190,9 +222,12 @@ def _plan_problem(module: nn.Module, operation: TracedOperation, twin: str | Non
 
 
 def _conv_problem(module: nn.Module, shape: tuple[int, ...]) -> Problem | str:
-    assert isinstance(module, nn.Conv2d)
-    if len(shape) != 4:
-        return f"its input {list(shape)} has no batch axis; kernels take [N, C, H, W]"
+    """A Conv1d is a convolution of images of height 1."""
+    assert isinstance(module, nn.Conv1d | nn.Conv2d)
+    axes = len(module.kernel_size)
+    if len(shape) != 2 + axes:
+        wanted = "[N, C, H, W]" if axes == 2 else "[N, C, L]"
+        return f"its input {list(shape)} has no batch axis; kernels take {wanted}"
     if module.padding_mode != "zeros":
         return f"padding mode {module.padding_mode!r}; kernels pad with zeros"
     padding = _padding(module)
@@ -202,30 +237,31 @@ def _conv_problem(module: nn.Module, shape: tuple[int, ...]) -> Problem | str:
         op="conv2d",
         n=shape[0],
         c_in=module.in_channels,
-        h_in=shape[2],
-        w_in=shape[3],
+        h_in=shape[2] if axes == 2 else 1,
+        w_in=shape[-1],
         c_out=module.out_channels,
-        kernel=_pair(module.kernel_size),
-        stride=_pair(module.stride),
-        padding=padding,
-        dilation=_pair(module.dilation),
+        kernel=_pair(module.kernel_size, 1),
+        stride=_pair(module.stride, 1),
+        padding=_pair(padding, 0),
+        dilation=_pair(module.dilation, 1),
         groups=module.groups,
     )
 
 
-def _pair(extents: tuple[int, ...]) -> tuple[int, int]:
-    first, second = extents
+def _pair(extents: tuple[int, ...], height: int) -> tuple[int, int]:
+    """[H, W]; `height` stands for the axis that a Conv1d lacks."""
+    first, second = extents if len(extents) == 2 else (height, *extents)
     return first, second
 
 
-def _padding(module: nn.Conv2d) -> tuple[int, int] | None:
+def _padding(module: nn.Conv1d | nn.Conv2d) -> tuple[int, ...] | None:
     if module.padding == "valid":
-        return 0, 0
+        return (0,) * len(module.kernel_size)
     if module.padding == "same":
         totals = [dilation * (size - 1) for size, dilation in zip(module.kernel_size, module.dilation, strict=True)]
-        return None if any(total % 2 for total in totals) else (totals[0] // 2, totals[1] // 2)
+        return None if any(total % 2 for total in totals) else tuple(total // 2 for total in totals)
     assert isinstance(module.padding, tuple)
-    return _pair(module.padding)
+    return module.padding
 
 
 def _rest_operations(trace: Trace, planned: frozenset[str]) -> tuple[RestOperation, ...]:

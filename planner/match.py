@@ -7,6 +7,7 @@ import difflib
 from torch import nn
 
 from ..kernels.errors import InputError
+from ..kernels.weight_view import weight_view
 from .schema import Plan
 
 
@@ -19,7 +20,7 @@ def check_plan_fits(plan: Plan, model: nn.Module) -> None:
         Names the first layer that does not fit, and both shapes.
     """
     modules = dict(model.named_modules())
-    kinds: dict[str, type[nn.Module]] = {"conv2d": nn.Conv2d, "linear": nn.Linear}
+    kinds = {"conv2d": nn.Conv1d | nn.Conv2d, "linear": nn.Linear}
     for layer in plan.layers:
         module = modules.get(layer.name)
         if module is None:
@@ -34,10 +35,13 @@ def check_plan_fits(plan: Plan, model: nn.Module) -> None:
                 f"layer {layer.name!r} is a {type(module).__name__}, the plan has a {layer.problem.op} there; "
                 "give the model that the plan was made for"
             )
-        shape = tuple(module.get_parameter("weight").shape)
-        planned = layer.problem.weight_shape[: len(shape)]
+        shape = tuple(weight_view(module).shape)
+        planned = layer.problem.weight_shape
         if shape != planned:
+            # As the module has it: no spatial axes in a linear, none of height in a Conv1d.
+            held = tuple(module.get_parameter("weight").shape)
+            wanted = planned[:2] if len(held) == 2 else planned if len(held) == 4 else (*planned[:2], planned[3])
             raise InputError(
-                f"layer {layer.name!r} has a weight {list(shape)}, the plan was made for {list(planned)}; "
+                f"layer {layer.name!r} has a weight {list(held)}, the plan was made for {list(wanted)}; "
                 "give the model that the plan was made for, or plan again"
             )

@@ -55,8 +55,8 @@ def canonical_name(name: str) -> str:
 
 
 def module_operation(module: nn.Module) -> str:
-    """Name of what a module computes; subclasses of Conv2d and Linear count as these."""
-    for kind, name in ((nn.Conv2d, "conv2d"), (nn.Linear, "linear")):
+    """Name of what a module computes; subclasses of Conv1d, Conv2d and Linear count as these."""
+    for kind, name in ((nn.Conv1d, "conv1d"), (nn.Conv2d, "conv2d"), (nn.Linear, "linear")):
         if isinstance(module, kind):
             return name
     return canonical_name(type(module).__name__)

@@ -1,9 +1,8 @@
-"""Measure the dense and the planned network end to end, in alternation, and decide which one to ship."""
+"""Measure the dense and the planned network end to end in this process, in alternation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,47 +11,25 @@ from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import SparseplanError
 from ..kernels.progress import Progress
 from ..kernels.spec import Machine
-from ..perfmodel.schema import Interval
 from ..planner.options import DTYPES_OF
 from ..planner.schema import Plan
+from ..profiles.clock import clock_hz
 from ..profiles.timing import measure_alternating
 from .compile import compile_model, is_swapped
 from .fuse import fuse
-from .hosts import HOSTS, host_call
+from .hosts import host_call, hosts_here
 from .measure_layers import measure_layers
-from .schema import Dtype, Host, LayerTime, NetworkTime, Variant
+from .schema import Dtype, Host, NetworkTime, Take, Variant
 
 OUTPUT_ERROR_LIMIT: dict[Dtype, float] = {"float32": 1e-3, "bfloat16": 1e-1}
 """Largest output difference over largest output: float32 rounding through ~100 layers; bfloat16 has 8 bits."""
+CLOSE_FRAC = 0.15
+"""Rivals this much slower than the best of their kind are not measured again: processes differ by up to as much."""
+
+Rival = tuple[Variant, Host, Dtype]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchResult:
-    """What was measured, and the compiled network in the form that won.
-
-    Attributes
-    ----------
-    planned : nn.Module
-        The planned network as it was timed, in the dtype that won, without its host.
-    output_error : float
-        Largest difference between planned and masked network over the largest output.
-    """
-
-    networks: tuple[NetworkTime, ...]
-    layers: tuple[LayerTime, ...]
-    best_dense: NetworkTime
-    best_planned: NetworkTime
-    speedup: Interval
-    planned: nn.Module
-    output_error: float
-
-    @property
-    def is_faster(self) -> bool:
-        """Whether the planned network beats the best dense one beyond doubt of the measurement."""
-        return self.speedup.low > 1.0
-
-
-def bench(
+def take(
     dense: nn.Module,
     masked: nn.Module,
     *,
@@ -61,44 +38,52 @@ def bench(
     machine: Machine,
     budget_s: float,
     progress: Progress,
-) -> BenchResult:
+    earlier: Take | None = None,
+) -> Take:
     """Time the network densely and as planned, under every host and every dtype that the plan allows.
 
     Layers that lose against their dense kernel go back to it first ("never slower"). Both networks have their
-    batch-norm folded, and run under the same hosts.
+    batch-norm folded, and run under the same hosts; OpenVINO, where it is installed, runs the dense one.
 
     Parameters
     ----------
     dense, masked : nn.Module
         The network with its original weights, and with the trained weights that carry the plan's zeros.
     example : Tensor
-        [N, C, H, W] of the plan's input shape.
+        One batch of the plan's input shape.
     budget_s : float
         For timing; compilation comes on top.
+    earlier : Take or None
+        The first take of the same networks, in another process: its layers stand, and only its fast rivals are
+        measured again.
 
     Raises
     ------
     SparseplanError
         If the planned network computes something else than the masked one.
     """
-    layers = measure_layers(masked, plan, budget_s=budget_s / 2, progress=progress)
-    losers = [layer.name for layer in layers if layer.reverted]
+    clock_before_hz = clock_hz()
+    if earlier is None:
+        layers = measure_layers(masked, plan, budget_s=budget_s / 2, progress=progress)
+        rivals = _all_rivals(plan)
+    else:
+        layers, rivals = earlier.layers, _fast_rivals(earlier)
     variants: dict[Variant, nn.Module] = {
         "dense": fuse(dense).model,
-        "planned": compile_model(masked, plan, machine=machine, keep_dense=losers),
+        "planned": compile_model(
+            masked, plan, machine=machine, keep_dense=[layer.name for layer in layers if layer.reverted]
+        ),
     }
     with torch.inference_mode():
         expected = masked.eval()(example)
-    rivals: list[tuple[Variant, Host, Dtype]] = [
-        (variant, host, dtype) for dtype in DTYPES_OF[plan.dtype_policy] for host in HOSTS for variant in variants
-    ]
     kernel_dtypes = {layer.chosen.dtype for layer in plan.layers if is_swapped(layer)}
     calls: list[Callable[[], Tensor]] = []
     error = 0.0
     for index, (variant, host, dtype) in enumerate(rivals):
         progress("building networks", index, len(rivals))
         torch_dtype = TORCH_DTYPES[dtype]
-        call = host_call(variants[variant].to(torch_dtype), example.to(torch_dtype), host=host)
+        x = example.to(torch_dtype) if example.is_floating_point() else example
+        call = host_call(variants[variant].to(torch_dtype), x, host=host)
         variants[variant].float()
         calls.append(call)
         if variant == "planned":
@@ -106,20 +91,38 @@ def bench(
     progress("measuring networks", 0, 1)
     times = measure_alternating(calls, budget_s=budget_s / 2)
     progress("measuring networks", 1, 1)
-    networks = tuple(
-        NetworkTime(variant=variant, host=host, dtype=dtype, time_s=time_s)
-        for (variant, host, dtype), time_s in zip(rivals, times, strict=True)
-    )
-    best_dense, best_planned = (_fastest(networks, variant) for variant in ("dense", "planned"))
-    return BenchResult(
-        networks=networks,
+    return Take(
+        networks=tuple(
+            NetworkTime(variant=variant, host=host, dtype=dtype, time_s=time_s)
+            for (variant, host, dtype), time_s in zip(rivals, times, strict=True)
+        ),
         layers=layers,
-        best_dense=best_dense,
-        best_planned=best_planned,
-        speedup=_speedup(best_dense, best_planned),
-        planned=variants["planned"].to(TORCH_DTYPES[best_planned.dtype]),
         output_error=error,
+        clock_hz=tuple(hz for hz in (clock_before_hz, clock_hz()) if hz is not None),
     )
+
+
+def _all_rivals(plan: Plan) -> list[Rival]:
+    variants: tuple[Variant, ...] = ("dense", "planned")
+    return [
+        (variant, host, dtype)
+        for dtype in DTYPES_OF[plan.dtype_policy]
+        for host in hosts_here()
+        for variant in variants
+        if host != "openvino" or variant == "dense"
+    ]
+
+
+def _fast_rivals(earlier: Take) -> list[Rival]:
+    best = {
+        variant: min(time.time_s.median for time in earlier.networks if time.variant == variant)
+        for variant in ("dense", "planned")
+    }
+    return [
+        (time.variant, time.host, time.dtype)
+        for time in earlier.networks
+        if time.time_s.median <= (1.0 + CLOSE_FRAC) * best[time.variant]
+    ]
 
 
 def _checked_error(output: Tensor, expected: Tensor, *, host: Host, dtypes: set[Dtype]) -> float:
@@ -134,13 +137,6 @@ def _checked_error(output: Tensor, expected: Tensor, *, host: Host, dtypes: set[
     return error
 
 
-def _fastest(networks: tuple[NetworkTime, ...], variant: Variant) -> NetworkTime:
+def fastest(networks: Sequence[NetworkTime], variant: Variant) -> NetworkTime:
+    """Of one variant the way to run it with the least median."""
     return min((time for time in networks if time.variant == variant), key=lambda time: time.time_s.median)
-
-
-def _speedup(dense: NetworkTime, planned: NetworkTime) -> Interval:
-    return Interval(
-        median=dense.time_s.median / planned.time_s.median,
-        low=dense.time_s.low / planned.time_s.high,
-        high=dense.time_s.high / planned.time_s.low,
-    )

@@ -10,16 +10,19 @@ from ..kernels.errors import UnsupportedError
 from ..kernels.pattern import DENSE
 from ..kernels.registry import kernel_named
 from ..kernels.spec import Machine
+from ..planner.example import random_example
 from ..planner.match import check_plan_fits
 from ..planner.schema import LayerPlan, Plan
-from .fuse import absorb_relu, fuse, replace_module
-from .swapped_layer import SwappedLayer
+from .fuse import fuse
+from .swap import swap_layers
 
 
 def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense: Collection[str] = ()) -> nn.Module:
     """Build the network that the plan describes out of a model whose weights carry the plan's zeros.
 
-    Batch-norm is folded into the convolution before it, and a ReLU behind a swapped layer becomes part of its kernel.
+    Batch-norm is folded into the convolution before it; a ReLU behind a swapped layer, an addition to its output (the
+    end of a residual block) and a ReLU behind that become part of its kernel. Between kernels of the same blocked
+    layout activations stay blocked.
     Layers that the plan leaves dense stay torch modules, so that the host (eager or torch.compile) runs them as it
     runs the dense network.
 
@@ -43,7 +46,8 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
         If a kernel that the plan names cannot run on this machine; it is never silently replaced.
     """
     check_plan_fits(plan, model)
-    fused = fuse(model)
+    fused = fuse(model, random_example(model, plan.input_shape))
+    chosen = {}
     for layer in plan.layers:
         if not is_swapped(layer) or layer.name in keep_dense:
             continue
@@ -54,9 +58,8 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
                 f"layer {layer.name}: kernel {kernel.name} of the plan cannot run here: {reason}; "
                 "plan again with a profile of this machine"
             )
-        module = fused.model.get_submodule(layer.name)
-        swapped = SwappedLayer.of(module, layer.problem, kernel, relu=absorb_relu(fused, layer.name))
-        replace_module(fused.model, layer.name, swapped)
+        chosen[layer.name] = (layer.problem, kernel)
+    swap_layers(fused, chosen)
     return fused.model.requires_grad_(False)
 
 

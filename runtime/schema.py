@@ -7,18 +7,33 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..kernels.problem import Dtype
+from ..kernels.problem import Dtype, Problem
+from ..kernels.spec import Layout
 from ..perfmodel.schema import Interval
+from ..planner.schema import Target
 from ..profiles.schema import Fingerprint
 from ..profiles.timing import TimeStats
 
 Variant = Literal["dense", "planned"]
-Host = Literal["eager", "channels_last", "compile"]
-"""How torch runs the network around the layers; compile is torch.compile with frozen weights."""
+Host = Literal["eager", "channels_last", "compile", "openvino"]
+"""How torch runs the network around the layers; compile is torch.compile with frozen weights, openvino runs dense
+networks alone."""
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerCall(_Document):
+    """What the operator of a swapped layer is told besides its tensors; travels inside exported programs."""
+
+    problem: Problem
+    kernel: str
+    layout: Layout
+    relu: bool
+    gives_blocked: bool
+    weights: str
+    """SHA-256 of weight and bias."""
 
 
 class NetworkTime(_Document):
@@ -48,19 +63,79 @@ class LayerTime(_Document):
     """True where the layer lost in measurement and went back to its dense kernel."""
 
 
-class Measurements(_Document):
-    """``measurements.json`` of a run folder."""
+class Take(_Document):
+    """What one process measured of a run."""
+
+    networks: tuple[NetworkTime, ...]
+    layers: tuple[LayerTime, ...]
+    """Of the first take; the others take them over."""
+    output_error: float
+    clock_hz: tuple[float, ...]
+    """Before and after; empty where the system does not tell."""
+
+
+Outcome = Literal["met", "unchanged", "out of rounds"]
+
+
+class LoopRound(_Document):
+    """One round of measuring a plan."""
+
+    solver_target: Target
+    """What the solver was asked for, to meet the target that was asked for."""
+    predicted_dense_s: float
+    predicted_planned_s: float
+    measured_dense_s: float
+    measured_planned_s: float
+    layers: tuple[LayerTime, ...]
+    """Alone, against their dense kernels; those that lost ran densely in the network."""
+    explained_s: float
+    """Of the difference between measured and predicted planned network, what the layers account for."""
+    unexplained_s: float
+    """The rest of it: what lies between layers, and caches."""
+
+    @property
+    def speedup(self) -> float:
+        return self.measured_dense_s / self.measured_planned_s
+
+
+class LoopReport(_Document):
+    """Written beside a plan that was measured and corrected."""
 
     schema_version: Literal[1] = 1
     created: datetime
+    fingerprint: Fingerprint
+    target: Target
+    outcome: Outcome
+    rounds: tuple[LoopRound, ...]
+    verdict: str
+
+
+class StoredTake(_Document):
+    """A take on disk, until all of them are there."""
+
+    schema_version: Literal[1] = 1
+    measured: str
+    """SHA-256 of what was measured: plan, weights and machine. A take of anything else is not used."""
+    take: Take
+
+
+class Measurements(_Document):
+    """``measurements.json`` of a run folder."""
+
+    schema_version: Literal[2] = 2
+    created: datetime
     threads: int
     fingerprint: Fingerprint
+    processes: int
+    """Fresh processes that measured; intervals cover what moves between them."""
+    clock_hz: tuple[float, ...]
+    """Before and after each process's measurement; empty where the system does not tell."""
     networks: tuple[NetworkTime, ...]
     layers: tuple[LayerTime, ...]
     best_dense: NetworkTime
     best_planned: NetworkTime
     speedup: Interval
-    """Best dense over best planned; ratio, from alternating runs."""
+    """Best dense over best planned; ratio, from alternating runs, over all processes."""
     predicted_dense_time_s: Interval
     predicted_planned_time_s: Interval
     dense_accuracy_frac: float

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..kernels.documents import read_document, write_document
-from .schema import Measurements
+from .schema import Measurements, StoredTake
 
 
 def save_measurements(path: Path, measurements: Measurements) -> None:
@@ -21,4 +22,27 @@ def load_measurements(path: Path) -> Measurements:
     InputError
         If the file is missing or not such a document.
     """
-    return read_document(path, Measurements, kind="measurements file (made by 'sparseplan bench')")
+    return read_document(
+        path, Measurements, kind="measurements file (made by 'sparseplan bench')", migrations={1: _to_version_2}
+    )
+
+
+def save_take(path: Path, stored: StoredTake) -> None:
+    """Write what one process measured, atomically."""
+    write_document(path, stored)
+
+
+def load_take(path: Path) -> StoredTake:
+    """Read what one process measured.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not such a document.
+    """
+    return read_document(path, StoredTake, kind="take (made by 'sparseplan bench')")
+
+
+def _to_version_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 was measured by one process, which noted no clock."""
+    return {**content, "schema_version": 2, "processes": 1, "clock_hz": []}

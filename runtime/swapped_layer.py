@@ -1,24 +1,35 @@
-"""A layer of a torch model that runs on a kernel of the registry."""
+"""A layer of a torch model that runs on a kernel of the registry, eagerly or as a custom operator of torch."""
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import weakref
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..kernels.cpu import detect_machine
 from ..kernels.dense import TORCH_DTYPES
-from ..kernels.errors import InputError
+from ..kernels.errors import InputError, UnsupportedError
+from ..kernels.layout import MEMORY_FORMATS, activation_shape
 from ..kernels.problem import Problem
+from ..kernels.registry import kernel_named
 from ..kernels.reorder import from_layout, to_layout
-from ..kernels.spec import KernelSpec
+from ..kernels.spec import KernelSpec, Layout
 from ..kernels.weight_view import bias_of, weight_view
+from .schema import LayerCall
+
+_PLAIN = torch.contiguous_format
 
 
 class SwappedLayer(nn.Module):
     """Stands where a convolution or linear stood; packed once, immutable, so copies of a model share it.
+
+    Weight and bias stay with it as buffers, float32 whatever the network's dtype: they are what is saved and exported,
+    and what another machine packs again.
 
     Parameters
     ----------
@@ -29,46 +40,85 @@ class SwappedLayer(nn.Module):
     bias : Tensor or None
         [K].
     relu : bool
-        Whether the ReLU behind the layer is part of it.
+        Whether the ReLU behind the layer (behind the residual, where there is one) is part of it.
+    gives_blocked : bool
+        Whether the output stays in the kernel's blocked layout, for layers of the same one.
+
+    Attributes
+    ----------
+    memory_format : torch.memory_format
+        Of the input that needs no conversion, and of the output.
+    call : str
+        What the operator is told besides its tensors (`LayerCall`).
     """
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(
-        self, problem: Problem, kernel: KernelSpec, *, weight: Tensor, bias: Tensor | None, relu: bool
+        self,
+        problem: Problem,
+        kernel: KernelSpec,
+        *,
+        weight: Tensor,
+        bias: Tensor | None,
+        relu: bool,
+        gives_blocked: bool = False,
     ) -> None:
         super().__init__()
         self.problem = problem
         self.kernel = kernel
+        self.relu = relu
+        self.gives_blocked = gives_blocked
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
         self.packed: Any = kernel.pack(problem, weight, bias, relu)
-        self.key = next(_KEYS)
-        _LAYERS[self.key] = self
+        self.call = LayerCall(
+            problem=problem,
+            kernel=kernel.name,
+            layout=kernel.layout,
+            relu=relu,
+            gives_blocked=gives_blocked,
+            weights=_digest(weight, bias),
+        ).model_dump_json()
+        # What each call asks for, found once: a call must cost microseconds.
+        self._run: Callable[..., Tensor] = kernel.run
+        self._input_shape = torch.Size(problem.input_shape)
+        self._output_shape = torch.Size(problem.output_shape)
+        self._dtype = TORCH_DTYPES[problem.dtype]
+        self._is_direct = kernel.layout in MEMORY_FORMATS
+        self.memory_format = _memory_format(problem, kernel.layout)
+        _LAYERS[self.call] = self
 
     @classmethod
-    def of(cls, module: nn.Module, problem: Problem, kernel: KernelSpec, *, relu: bool) -> SwappedLayer:
-        """The stand-in for a Conv2d or Linear, with its weight and bias."""
+    def of(
+        cls, module: nn.Module, problem: Problem, kernel: KernelSpec, *, relu: bool, gives_blocked: bool = False
+    ) -> SwappedLayer:
+        """The stand-in for a Conv1d, Conv2d or Linear, with its weight and bias."""
         bias = bias_of(module)
         weight = weight_view(module).detach().float()
-        return cls(problem, kernel, weight=weight, bias=None if bias is None else bias.float(), relu=relu)
+        bias = None if bias is None else bias.float()
+        return cls(problem, kernel, weight=weight, bias=bias, relu=relu, gives_blocked=gives_blocked)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] (or [..., C] for a linear) in, [N, K, H', W'] (or [..., K]) out, of the dtype of `x`."""
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[N, C, H, W] ([N, C, L] of a Conv1d, [..., C] of a linear) in, channels K out, of the dtype of `x`.
+
+        `residual` is like the output and is added to it, before the ReLU.
+        """
         if torch.compiler.is_compiling():
-            result: Tensor = torch.ops.sparseplan.run_layer(x, self.key, self._output_shape(x), self._nhwc)
+            result: Tensor = torch.ops.sparseplan.run_layer(x, self.weight, self.bias, residual, self.call)
             return result
-        return self.run(x)
+        return self.run(x, residual)
 
-    def run(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Run the kernel on `x`, converted to the kernel's layout and dtype where it differs."""
-        problem = self.problem
-        flat = x.reshape(-1, problem.c_in) if problem.op == "linear" else x
-        if flat.shape != problem.input_shape:
-            raise InputError(
-                f"layer compiled for input {list(problem.input_shape)} got {list(flat.shape)}; "
-                "run the model at the shape it was planned for, or plan again for this one"
-            )
-        layout = self.kernel.layout
-        prepared = to_layout(flat.to(TORCH_DTYPES[problem.dtype]), layout)
-        y = from_layout(self.kernel.run(self.packed, prepared), layout, problem.n).to(x.dtype)
-        return y.view(*x.shape[:-1], problem.c_out) if problem.op == "linear" else y
+        if self._is_direct and x.shape == self._input_shape and x.dtype is self._dtype:
+            if residual is None:
+                return self._run(self.packed, x)
+            # A residual in another memory order is copied; one of another shape the kernel refuses.
+            if residual.dtype is self._dtype:
+                return self._run(self.packed, x, to_layout(residual, self.kernel.layout))
+        return self._run_converted(x, residual)
 
     def extra_repr(self) -> str:
         return f"{self.kernel.name}, {self.problem.pattern}, sparsity={self.problem.sparsity:.3f}"
@@ -76,38 +126,116 @@ class SwappedLayer(nn.Module):
     def __deepcopy__(self, memo: dict[int, object]) -> SwappedLayer:
         return self
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """Of the input that needs no conversion, and of the output."""
-        return torch.channels_last if self._nhwc else torch.contiguous_format
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwappedLayer:
+        """Nothing: a network that is cast or moved to channels_last leaves packed layers as they are."""
+        return self
 
-    @property
-    def _nhwc(self) -> bool:
-        return self.kernel.layout == "nhwc" and self.problem.op == "conv2d"
+    def _run_converted(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        problem, layout = self.problem, self.kernel.layout
+        given = self._to_kernel(x, problem.c_in)
+        wanted = activation_shape(problem.input_shape, layout)
+        if given.shape != wanted:
+            raise InputError(
+                f"layer compiled for input {list(problem.input_shape)} got {list(x.shape)}; "
+                "run the model at the shape it was planned for, or plan again for this one"
+            )
+        y = self._run(self.packed, given, None if residual is None else self._to_kernel(residual, problem.c_out))
+        if self.gives_blocked:
+            return y.to(x.dtype)
+        y = from_layout(y, layout, problem.n).to(x.dtype)
+        return y.reshape(_output_shape(problem, x))
 
-    def _output_shape(self, x: Tensor) -> list[int]:
-        if self.problem.op == "linear":
-            return [*x.shape[:-1], self.problem.c_out]
-        return list(self.problem.output_shape)
+    def _to_kernel(self, x: Tensor, channels: int) -> Tensor:
+        """Activations as the kernel takes them; blocked ones come from a layer of the same layout."""
+        if x.dim() == 5:
+            return x.to(self._dtype)
+        plain = _as_problem(self.problem, x, channels)
+        if plain.dim() == 4 and plain.shape[0] != self.problem.n:
+            return plain
+        return to_layout(plain.to(self._dtype), self.kernel.layout)
 
 
-# An operator's arguments are tensors and numbers: packed weights travel as a number that names the living layer.
-_KEYS = itertools.count()
-_LAYERS: weakref.WeakValueDictionary[int, SwappedLayer] = weakref.WeakValueDictionary()
+def _as_problem(problem: Problem, x: Tensor, channels: int) -> Tensor:
+    """Activations as the problem has them: a linear's as [N, C], those of a Conv1d as images of height 1."""
+    if problem.op == "linear":
+        return x.reshape(-1, channels)
+    return x.unsqueeze(2) if x.dim() == 3 else x
+
+
+def _output_shape(problem: Problem, x: Tensor) -> list[int]:
+    """Of the output for an input of the shape of `x`."""
+    if problem.op == "linear":
+        return [*x.shape[:-1], problem.c_out]
+    n, channels, height, width = problem.output_shape
+    return [n, channels, width] if x.dim() == 3 else [n, channels, height, width]
+
+
+def _memory_format(problem: Problem, layout: Layout) -> torch.memory_format:
+    nhwc = layout == "nhwc" and problem.op == "conv2d"
+    return torch.channels_last if nhwc else _PLAIN
+
+
+def _digest(weight: Tensor, bias: Tensor | None) -> str:
+    """Of the weights: tells layers of the same problem apart, in this process and in any other."""
+    digest = hashlib.sha256()
+    for tensor in (weight, bias):
+        digest.update(b"none" if tensor is None else tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# The operator carries all that a fresh process needs to pack the layer: the weights, and the rest as text. Packed
+# layers are found by that text; those of this process live as long as their network, those of loaded programs for good.
+_LAYERS: weakref.WeakValueDictionary[str, SwappedLayer] = weakref.WeakValueDictionary()
+_LOADED: dict[str, SwappedLayer] = {}
 
 _LIBRARY = torch.library.Library("sparseplan", "DEF")
-_LIBRARY.define("run_layer(Tensor x, int key, SymInt[] output_shape, bool nhwc) -> Tensor")
+_LIBRARY.define("run_layer(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, str call) -> Tensor")
 
 
-def _run_layer(x: Tensor, key: int, output_shape: list[int], nhwc: bool) -> Tensor:
-    y = _LAYERS[key].run(x)
+def _run_layer(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, call: str) -> Tensor:
+    layer = _LAYERS.get(call)
+    if layer is None:
+        layer = _LOADED[call] = _unpacked(weight, bias, call)
     # torch plans memory from the strides that the fake implementation promises, so they must hold.
-    return y.contiguous(memory_format=torch.channels_last if nhwc else torch.contiguous_format)
+    y = layer.run(x, residual)
+    return y.contiguous(memory_format=layer.memory_format if y.dim() == 4 else _PLAIN)
 
 
-def _run_layer_fake(x: Tensor, key: int, output_shape: list[int], nhwc: bool) -> Tensor:
-    memory_format = torch.channels_last if nhwc else torch.contiguous_format
-    return torch.empty(output_shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+def _unpacked(weight: Tensor, bias: Tensor | None, call: str) -> SwappedLayer:
+    """The layer of a program that was loaded, packed for this machine.
+
+    Raises
+    ------
+    InputError
+        If this version has no kernel of that name.
+    UnsupportedError
+        If the kernel cannot run here.
+    """
+    wanted = _parsed(call)
+    kernel = kernel_named(wanted.kernel)
+    reason = kernel.why_unsupported(wanted.problem, detect_machine())
+    if reason is not None:
+        raise UnsupportedError(
+            f"kernel {kernel.name} of the loaded program cannot run here: {reason}; "
+            "plan with a profile of this machine and export again"
+        )
+    return SwappedLayer(
+        wanted.problem, kernel, weight=weight.detach(), bias=bias, relu=wanted.relu, gives_blocked=wanted.gives_blocked
+    )
+
+
+@lru_cache(maxsize=4096)
+def _parsed(call: str) -> LayerCall:
+    return LayerCall.model_validate_json(call)
+
+
+def _run_layer_fake(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, call: str) -> Tensor:
+    wanted = _parsed(call)
+    shape = _output_shape(wanted.problem, x)
+    if wanted.gives_blocked:
+        shape = list(activation_shape(wanted.problem.output_shape, wanted.layout))
+    order = _memory_format(wanted.problem, wanted.layout) if len(shape) == 4 else _PLAIN
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=order)
 
 
 _LIBRARY.impl("run_layer", _run_layer, "CPU")

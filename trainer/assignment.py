@@ -41,13 +41,13 @@ def assignment_sha256(assignment: Assignment) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def planned_module(model: nn.Module, layer: LayerSparsity) -> nn.Conv2d | nn.Linear:
+def planned_module(model: nn.Module, layer: LayerSparsity) -> nn.Conv1d | nn.Conv2d | nn.Linear:
     """The module that a layer of the assignment names.
 
     Raises
     ------
     InputError
-        If the model has no such module, or it is neither a Conv2d nor a Linear.
+        If the model has no such module, or it is no Conv1d, Conv2d or Linear.
     """
     try:
         module = model.get_submodule(layer.name)
@@ -56,8 +56,9 @@ def planned_module(model: nn.Module, layer: LayerSparsity) -> nn.Conv2d | nn.Lin
             f"the plan names layer {layer.name!r}, which {type(model).__name__} does not have; "
             "give the model that the plan was made for"
         ) from None
-    if not isinstance(module, nn.Conv2d | nn.Linear):
+    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
         raise InputError(
-            f"the plan prunes layer {layer.name!r}, which is a {type(module).__name__}; only Conv2d and Linear can be"
+            f"the plan prunes layer {layer.name!r}, which is a {type(module).__name__}; "
+            "only Conv1d, Conv2d and Linear can be"
         )
     return module

@@ -29,7 +29,7 @@ class MaskedLayer:
     """A planned layer of a model; `mask` is changed in place."""
 
     target: LayerSparsity
-    module: nn.Conv2d | nn.Linear
+    module: nn.Conv1d | nn.Conv2d | nn.Linear
     mask: Tensor
     """Of the weight's own shape, dtype and memory order: 1 where a weight is free, 0 where it is held at zero."""
 

@@ -187,7 +187,7 @@ class RunFolder:
             for name, tensor in group.items()
         }
         state = checkpoint.state.model_dump_json()
-        _write_tensors(self.last_checkpoint, tensors, metadata={_STATE: state})
+        write_tensors(self.last_checkpoint, tensors, metadata={_STATE: state})
         write_document(self.last_state, checkpoint.state)
 
     def load_checkpoint(self) -> Checkpoint:
@@ -203,7 +203,7 @@ class RunFolder:
             raise InputError(
                 f"run folder {self.path} has no checkpoint to resume from; start without --resume in an empty folder"
             )
-        tensors, metadata = _read_safetensors(path)
+        tensors, metadata = read_safetensors(path)
         try:
             state = CheckpointState.model_validate_json(metadata.get(_STATE, ""))
         except (ValidationError, InputError):
@@ -234,7 +234,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     InputError
         If the file cannot be written.
     """
-    _write_tensors(path, model.state_dict(), metadata={})
+    write_tensors(path, model.state_dict(), metadata={})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -248,7 +248,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         If the file cannot be read, a tensor is missing, unexpected or of another shape, or a value is NaN or infinite.
     """
     if path.suffix == ".safetensors":
-        tensors, _ = _read_safetensors(path)
+        tensors, _ = read_safetensors(path)
     elif path.suffix in {".pt", ".pth"}:
         tensors = _read_torch(path)
     else:
@@ -256,7 +256,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
     fill_model(model, tensors, source=f"weights {path}")
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str]) -> None:
+    """Write tensors and texts as safetensors, atomically.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
     # Cloned, because safetensors takes neither tied weights nor channels_last; through bytes, because its own writer
     # reports a full disk as something else than an OSError.
     plain = {
@@ -274,7 +281,14 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and its texts.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not of that kind.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

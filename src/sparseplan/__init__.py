@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from .commands.bench import bench
     from .commands.demo import demo
     from .commands.explain import explain
+    from .commands.export import export
     from .commands.extend import extend
+    from .commands.load import load
     from .commands.measure import measure
     from .commands.plan import plan
     from .commands.predict import predict
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .commands.report import report
     from .commands.show import show
     from .commands.train import train
+    from .commands.tune import tune
     from .commands.validate import validate
     from .kernels.errors import InputError, SparseplanError, UnsupportedError
     from .runtime.compile import compile_model as compile
@@ -31,7 +34,9 @@ _COMMANDS = (
     "bench",
     "demo",
     "explain",
+    "export",
     "extend",
+    "load",
     "measure",
     "plan",
     "predict",
@@ -39,6 +44,7 @@ _COMMANDS = (
     "report",
     "show",
     "train",
+    "tune",
     "validate",
 )
 _HOME_OF = {name: (f".commands.{name}", name) for name in _COMMANDS} | {
@@ -56,7 +62,9 @@ __all__ = [
     "compile",
     "demo",
     "explain",
+    "export",
     "extend",
+    "load",
     "measure",
     "plan",
     "predict",
@@ -64,6 +72,7 @@ __all__ = [
     "report",
     "show",
     "train",
+    "tune",
     "validate",
 ]
 

@@ -106,6 +106,14 @@ def build_parser() -> argparse.ArgumentParser:
     explain.add_argument("plan", type=Path, metavar="PLAN.json")
     explain.add_argument("layer", nargs="?", metavar="LAYER")
 
+    tune = _add(commands, "tune", _tune, "measure a plan before training, correct it until it meets its target")
+    tune.add_argument("plan", type=Path, metavar="PLAN.json")
+    tune.add_argument("--out", type=Path, help="corrected plan to write (over the old one)")
+    tune.add_argument("--profile", type=Path, help="instead of the plan's")
+    tune.add_argument("--weights", type=Path, help="as given to plan")
+    tune.add_argument("--data", metavar="SPEC", help="as given to plan")
+    tune.add_argument("--rounds", type=int, default=3, metavar="N", help="most measurements (3)")
+
     train = _add(commands, "train", _train, "train a model to a plan")
     train.add_argument("--plan", type=Path, required=True)
     _add_model(train)
@@ -118,6 +126,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = _add(commands, "bench", _bench, "measure a run: dense against planned, end to end")
     bench.add_argument("run", type=Path, metavar="DIR")
+    bench.add_argument("--processes", type=int, default=3, metavar="N", help="that measure, one after another (3)")
+    export = _add(commands, "export", _export, "write the planned network of a run as one file")
+    export.add_argument("run", type=Path, metavar="DIR")
+    export.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help=".safetensors, .pt2, .onnx or .xml (OpenVINO)"
+    )
     report = _add(commands, "report", _report, "write DIR/report.html")
     report.add_argument("run", type=Path, metavar="DIR")
     demo = _add(commands, "demo", _demo, "all of it, on data that needs no download")
@@ -304,6 +318,24 @@ def _explain(options: argparse.Namespace) -> str:
     return "\n".join(layer.model_dump_json() for layer in layers)
 
 
+def _tune(options: argparse.Namespace) -> str:
+    from .commands.tune import tune
+    from .progress_bar import ProgressBar
+    from .render import render_loop
+
+    with ProgressBar() as bar:
+        report = tune(
+            options.plan,
+            out=options.out,
+            profile=options.profile,
+            weights=options.weights,
+            data=options.data,
+            rounds=options.rounds,
+            progress=bar,
+        )
+    return report.model_dump_json() if options.json else render_loop(report)
+
+
 def _train(options: argparse.Namespace) -> str:
     from .commands.train import train
     from .progress_bar import ProgressBar
@@ -333,10 +365,22 @@ def _bench(options: argparse.Namespace) -> str:
     from .trainer.store import RunFolder
 
     with ProgressBar() as bar:
-        measurements = bench(options.run, progress=bar)
+        measurements = bench(options.run, processes=options.processes, progress=bar)
     if options.json:
         return measurements.model_dump_json()
     return render_measurements(measurements, load_plan(RunFolder(options.run).plan))
+
+
+def _export(options: argparse.Namespace) -> str:
+    import json
+
+    from .commands.export import export
+
+    done = export(options.run, options.to)
+    if options.json:
+        return json.dumps({"path": str(done.path), "size_bytes": done.size_bytes, "output_error": done.output_error})
+    checked = "" if done.output_error is None else f"; its output differs by {done.output_error:.1e} of the largest"
+    return f"{done.path}: {done.size_bytes / 1e6:.2f} MB{checked}"
 
 
 def _report(options: argparse.Namespace) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .planner.schema import Plan
     from .profiles.measure_schema import MeasureRecord
     from .profiles.schema import MachineProfile
-    from .runtime.schema import Measurements
+    from .runtime.schema import LoopReport, Measurements
     from .trainer.schema import TrainingHistory
 
 _MIN_WIDTH = 150
@@ -200,6 +200,23 @@ def render_measurements(measurements: Measurements, plan: Plan) -> str:
     for row in headline_table(measurements, plan):
         table.add_row(row.name, row.accuracy, row.measured_time, row.predicted_time, row.speedup)
     return f"{_text(table)}\n{measurements.verdict}"
+
+
+def render_loop(report: LoopReport) -> str:
+    """Each round of a closed loop: predicted beside measured, and where the difference lies."""
+    table = _table("round", "dense", "planned", "predicted", "layers explain", "rest", "lost layers", "speedup")
+    for number, each in enumerate(report.rounds, start=1):
+        table.add_row(
+            str(number),
+            seconds(each.measured_dense_s),
+            seconds(each.measured_planned_s),
+            seconds(each.predicted_planned_s),
+            f"{each.explained_s * 1e3:+.2f} ms",
+            f"{each.unexplained_s * 1e3:+.2f} ms",
+            f"{sum(layer.reverted for layer in each.layers)} of {len(each.layers)}",
+            f"{each.speedup:.2f}×",
+        )
+    return f"{_text(table)}\n{report.verdict}"
 
 
 def describe(problem: Problem) -> str:

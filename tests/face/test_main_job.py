@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from sparseplan.cli import main
+from sparseplan.commands import bench as bench_command
+from sparseplan.commands import tune as tune_command
 from sparseplan.planner.schema import Plan
-from sparseplan.runtime.schema import Measurements
+from sparseplan.runtime.schema import LoopReport, Measurements
 from sparseplan.trainer.schema import TrainingHistory
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -23,7 +25,9 @@ def run(user_file: Path, profile_path: Path, tmp_path_factory: pytest.TempPathFa
     assert main([*planned, "--target-speedup", "1.05", "--out", str(plan)]) == 0
     trained = ["train", "--plan", str(plan), "--model", model, "--data", data, "--run", str(folder / "run")]
     assert main([*trained, "--epochs", "2"]) == 0
-    assert main(["bench", str(folder / "run")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench_command, "LATER_BUDGET_S", 1.0)
+        assert main(["bench", str(folder / "run"), "--processes", "2"]) == 0
     assert main(["report", str(folder / "run")]) == 0
     return folder / "run"
 
@@ -46,7 +50,9 @@ def test_weights_carry_the_planned_zeros(run: Path) -> None:
 
 def test_bench_measures_every_host_and_swapped_layer(run: Path) -> None:
     measured = Measurements.model_validate_json((run / "measurements.json").read_text())
-    assert {(time.variant, time.host) for time in measured.networks} == {
+    assert measured.processes == 2
+    assert list(run.glob("take-*")) == []
+    assert {(time.variant, time.host) for time in measured.networks if time.host != "openvino"} == {
         (variant, host) for variant in ("dense", "planned") for host in ("eager", "channels_last", "compile")
     }
     plan = Plan.model_validate_json((run / "plan.json").read_text())
@@ -99,3 +105,40 @@ def test_measure_then_predict_the_same_problems(profile_path: Path, tmp_path: Pa
     assert time_s["low"] < time_s["high"]
     assert predicted[1]["time_s"] is None
     assert predicted[1]["reason"]
+
+
+def test_exported_files_load_and_compute_what_was_trained(run: Path, tmp_path: Path, user_file: Path) -> None:
+    import torch
+
+    import sparseplan
+    from sparseplan.model_spec import load_model
+    from sparseplan.trainer.store import load_weights
+
+    trained = load_model(f"{user_file}:model").eval()
+    load_weights(trained, run / "planned.safetensors")
+    x = torch.randn(16, 1, 8, 8)
+    expected = trained(x).detach()
+    for name in ("net.safetensors", "net.pt2"):
+        assert main(["export", str(run), "--to", str(tmp_path / name)]) == 0
+        torch.testing.assert_close(sparseplan.load(tmp_path / name)(x), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(sparseplan.load(run)(x), expected, rtol=1e-3, atol=1e-3)
+    assert (tmp_path / "net.safetensors").stat().st_size < (run / "planned.safetensors").stat().st_size
+
+
+def test_export_to_another_kind_of_file_is_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), "--to", str(tmp_path / "net.tflite")]) == 2
+    assert "allowed are" in capsys.readouterr().err
+
+
+def test_a_plan_is_measured_and_corrected_before_training(
+    run: Path, tmp_path: Path, user_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tune_command, "BUDGET_S", 0.5)
+    out = tmp_path / "tuned.json"
+    assert main(["tune", str(run / "plan.json"), "--out", str(out), "--rounds", "1"]) == 0
+    assert "Target 1.05x" in capsys.readouterr().out
+    report = LoopReport.model_validate_json((tmp_path / "tuned.tune.json").read_text())
+    assert report.rounds[0].measured_dense_s > 0
+    assert Plan.model_validate_json(out.read_text()).target.speedup == 1.05

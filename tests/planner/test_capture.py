@@ -7,13 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparseplan.kernels.errors import InputError
+from sparseplan.kernels.errors import InputError, SparseplanWarning
 from sparseplan.kernels.problem import Problem
 from sparseplan.planner.capture import Captured, capture
 from sparseplan.planner.capture_export import trace_by_export
 from sparseplan.planner.capture_fx import trace_by_fx
 from sparseplan.planner.capture_hooks import trace_by_hooks
+from sparseplan.planner.example import random_example
 from sparseplan.planner.trace import Trace
+from sparseplan.zoo.bert import Encoder
+from sparseplan.zoo.gpt2 import DecoderBlock
+from sparseplan.zoo.vit import VisionTransformer
 
 BATCH = 2
 
@@ -100,7 +104,8 @@ class DependsOnData(nn.Module):
 
 
 def test_control_flow_on_data_falls_back_to_hooks() -> None:
-    captured = capture(DependsOnData(), torch.randn(BATCH, 1, 10, 10))
+    with pytest.warns(SparseplanWarning, match=r"cannot take DependsOnData at test_capture.py:\d+ \(if float.*hooks"):
+        captured = capture(DependsOnData(), torch.randn(BATCH, 1, 10, 10))
     assert captured.method == "hooks"
     assert list(layers_of(captured)) == ["conv"]
     assert rest_of(captured) == [("max_pool", (BATCH * 4 * 8 * 8 + BATCH * 4 * 4 * 4) * 4)]
@@ -173,6 +178,7 @@ def test_what_cannot_be_planned_is_skipped_with_a_reason() -> None:
         "same": Problem(
             op="conv2d", n=BATCH, c_in=2, c_out=4, h_in=4, w_in=4, kernel=(3, 3), padding=(2, 2), dilation=(2, 2)
         ),
+        "line": Problem(op="conv2d", n=BATCH, c_in=4, c_out=4, h_in=1, w_in=64),
         "each": Problem(op="linear", n=BATCH * 64, c_in=4, c_out=3),
     }
     reasons = {layer.name: (layer.kind, layer.reason) for layer in captured.skipped}
@@ -180,8 +186,7 @@ def test_what_cannot_be_planned_is_skipped_with_a_reason() -> None:
     assert "even kernel" in reasons["even"][1]
     assert "circular" in reasons["circular"][1]
     assert reasons["up"][0] == "ConvTranspose2d"
-    assert reasons["line"][0] == "Conv1d"
-    assert "outside a Conv2d or Linear" in reasons["attention"][1]
+    assert "outside a Conv1d, Conv2d or Linear" in reasons["attention"][1]
     assert "parametrization" in reasons["normed"][1]
     rest = [name for name, _ in rest_of(captured)]
     assert "gelu" in rest
@@ -222,3 +227,94 @@ def test_wrong_input_shape_inside_a_functional_operation() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 4))
     with pytest.raises(InputError, match=r"layer '2' \(Linear, weight \[4, 72\]\) was given \[1, 128\]"):
         capture(model, torch.randn(1, 1, 10, 10))
+
+
+class Decoder(nn.Module):
+    """Token ids through a decoder block with written-out attention, and an output layer tied to the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        self.block = DecoderBlock(8, heads=2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.linear(self.block(self.embed(ids)), self.embed.weight)
+
+
+def test_a_decoder_block_on_token_ids() -> None:
+    model = Decoder()
+    captured = capture(model, random_example(model, (BATCH, 5)))
+    assert captured.method == "export"
+    assert [layer.name for layer in captured.layers] == [
+        "block.attn.c_attn",
+        "block.attn.c_proj",
+        "block.mlp.c_fc",
+        "block.mlp.c_proj",
+    ]
+    assert all(layer.problem.n == 5 * BATCH for layer in captured.layers)
+    reasons = {layer.name: layer.reason for layer in captured.skipped}
+    assert "outside a Conv1d, Conv2d or Linear" in reasons["functional linear"]
+    assert "embedding has no sparse kernel" in reasons["embed"]
+
+
+def test_an_encoder_like_bert() -> None:
+    encoder = Encoder(8, depth=2, heads=2)
+    captured = capture(encoder, torch.randn(BATCH, 5, 8))
+    assert captured.method == "export"
+    assert len(captured.layers) == 2 * 6
+    assert "layer.1.attention.self.query" in layers_of(captured)
+    assert captured.skipped == ()
+
+
+def test_a_vision_transformer() -> None:
+    model = VisionTransformer(width=16, depth=1, heads=2, classes=3)
+    captured = capture(model, torch.randn(1, 3, 224, 224))
+    assert set(layers_of(captured)) == {
+        "patch_embed.proj",
+        "blocks.0.attn.qkv",
+        "blocks.0.attn.proj",
+        "blocks.0.mlp.fc1",
+        "blocks.0.mlp.fc2",
+        "head",
+    }
+
+
+class Speech(nn.Module):
+    """One-dimensional convolutions: strided, dilated, grouped, and a transposed one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(2, 8, 5, stride=2, padding=2)
+        self.norm = nn.BatchNorm1d(8)
+        self.dilated = nn.Conv1d(8, 8, 3, padding="same", dilation=4, groups=2)
+        self.up = nn.ConvTranspose1d(8, 4, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.dilated(F.relu(self.norm(self.stem(x)))))
+
+
+@pytest.mark.parametrize("trace", [trace_by_export, trace_by_fx, trace_by_hooks])
+def test_conv1d_is_planned_as_images_of_height_one(trace: Callable[[nn.Module, Tensor], Trace]) -> None:
+    captured = capture(Speech(), torch.randn(BATCH, 2, 40))
+    assert layers_of(captured) == {
+        "stem": Problem(
+            op="conv2d", n=BATCH, c_in=2, c_out=8, h_in=1, w_in=40, kernel=(1, 5), stride=(1, 2), padding=(0, 2)
+        ),
+        "dilated": Problem(
+            op="conv2d",
+            n=BATCH,
+            c_in=8,
+            c_out=8,
+            h_in=1,
+            w_in=20,
+            kernel=(1, 3),
+            padding=(0, 4),
+            dilation=(1, 4),
+            groups=2,
+        ),
+    }
+    ((name, reason),) = [(layer.name, layer.reason) for layer in captured.skipped]
+    assert name == "up"
+    assert "no sparse kernel" in reason
+    names = [each.operation for each in trace(Speech().eval(), torch.randn(BATCH, 2, 40)) if each.weight_bytes]
+    assert names == ["conv1d", "conv1d", "convtranspose1d"]

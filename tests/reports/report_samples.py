@@ -218,6 +218,8 @@ def sample_measurements(plan: Plan) -> Measurements:
         created=CREATED,
         threads=2,
         fingerprint=FINGERPRINT,
+        processes=3,
+        clock_hz=(),
         networks=networks,
         layers=tuple(times),
         best_dense=networks[4],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparseplan.runtime.fuse import absorb_relu, fuse
+from sparseplan.runtime.fuse import absorb_relu, absorb_residual, fuse, replace_module
 
 
 class Branching(nn.Module):
@@ -64,8 +64,9 @@ def test_only_sole_consumers_are_folded() -> None:
 
 def test_relu_is_found_behind_single_calls_only() -> None:
     fused = fuse(_with_statistics(Branching()))
-    assert set(fused.relu_nodes) == {"conv"}
+    assert set(fused.calls) == {"conv", "twice"}
     assert absorb_relu(fused, "conv")
+    assert not absorb_relu(fused, "twice")
     assert not absorb_relu(fused, "shared")
 
 
@@ -81,7 +82,7 @@ def test_the_original_model_is_untouched() -> None:
 def test_untraceable_models_come_back_unfused() -> None:
     fused = fuse(ValueDependent())
     assert not fused.traced
-    assert fused.relu_nodes == {}
+    assert fused.calls == {}
     assert fused.model(torch.ones(1, 3, 5, 5)).shape == (1, 4, 3, 3)
 
 
@@ -103,7 +104,87 @@ def test_every_spelling_of_relu_is_found(form: str) -> None:
 
     torch.manual_seed(0)
     fused = fuse(Net())
-    assert set(fused.relu_nodes) == {"conv"}
     x = torch.randn(1, 1, 5, 5)
-    absorb_relu(fused, "conv")
+    assert absorb_relu(fused, "conv")
     assert fused.model(x).min() < 0
+
+
+class Block(nn.Module):
+    """The end of a residual block, in every way that people write it."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.body = nn.Conv2d(4, 4, 3, padding=1)
+        self.shortcut = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        z = self.shortcut(x)
+        if self.form == "operator":
+            y = y + z
+        elif self.form == "in place":
+            y += z
+        elif self.form == "onto the shortcut":
+            z += y
+            y = z
+        elif self.form == "method":
+            y = z.add(y)
+        elif self.form == "function":
+            y = torch.add(y, z)
+        elif self.form == "input changed meanwhile":
+            y = y + self.shortcut(x.relu_())
+        elif self.form == "broadcast":
+            y = y + z.mean((2, 3), keepdim=True)
+        elif self.form == "scaled":
+            y = torch.add(y, z, alpha=2)
+        elif self.form == "number":
+            y = y + 1.0
+        else:
+            y = y + y.relu()
+        return torch.relu(y)
+
+
+class WithResidual(nn.Module):
+    """A convolution that takes a residual, as kernels do."""
+
+    def __init__(self, conv: nn.Conv2d, relu: bool) -> None:
+        super().__init__()
+        self.conv, self.relu = conv, relu
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = self.conv(x) if residual is None else self.conv(x) + residual
+        return y.relu() if self.relu else y
+
+
+def _fused_block(form: str) -> tuple[nn.Module, bool, bool]:
+    torch.manual_seed(0)
+    fused = fuse(Block(form), torch.randn(2, 4, 5, 5))
+    residual = absorb_residual(fused, "body")
+    relu = absorb_relu(fused, "body")
+    body = fused.model.get_submodule("body")
+    assert isinstance(body, nn.Conv2d)
+    replace_module(fused.model, "body", WithResidual(body, relu))
+    return fused.model, residual, relu
+
+
+@pytest.mark.parametrize("form", ["operator", "in place", "onto the shortcut", "method", "function"])
+def test_residual_additions_and_the_relu_behind_are_taken_over(form: str) -> None:
+    model, residual, relu = _fused_block(form)
+    assert (residual, relu) == (True, True)
+    x = torch.randn(2, 4, 5, 5)
+    torch.manual_seed(0)
+    torch.testing.assert_close(model(x.clone()), Block(form)(x.clone()))
+
+
+@pytest.mark.parametrize("form", ["input changed meanwhile", "broadcast", "scaled", "number", "twice"])
+def test_other_additions_stay_where_they_are(form: str) -> None:
+    model, residual, _ = _fused_block(form)
+    assert not residual
+    x = torch.randn(2, 4, 5, 5)
+    torch.manual_seed(0)
+    torch.testing.assert_close(model(x.clone()), Block(form)(x.clone()))
+
+
+def test_without_an_example_no_addition_is_known_to_be_one_of_equals() -> None:
+    assert not absorb_residual(fuse(Block("operator")), "body")

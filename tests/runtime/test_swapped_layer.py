@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparseplan.kernels.errors import InputError
+from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.registry import kernel_named
-from sparseplan.kernels.spec import Cost, KernelSpec, Layout
+from sparseplan.kernels.reorder import to_layout
+from sparseplan.kernels.spec import Cost, KernelSpec, Layout, Machine
+from sparseplan.runtime import swapped_layer
 from sparseplan.runtime.fixed_batch import FixedBatch
 from sparseplan.runtime.swapped_layer import SwappedLayer
 
@@ -21,12 +23,13 @@ LINEAR = Problem(op="linear", n=6, c_in=4, c_out=3)
 def _torch_kernel(problem: Problem, layout: Layout) -> KernelSpec:
     """A kernel whose packed form is its arguments."""
 
-    def run(packed: tuple[Tensor, Tensor | None, bool], x: Tensor) -> Tensor:
+    def run(packed: tuple[Tensor, Tensor | None, bool], x: Tensor, residual: Tensor | None = None) -> Tensor:
         weight, bias, relu = packed
         if problem.op == "linear":
             y = nn.functional.linear(x, weight[:, :, 0, 0], bias)
         else:
             y = nn.functional.conv2d(x, weight, bias, problem.stride, problem.padding)
+        y = y if residual is None else y + residual
         return y.relu() if relu else y
 
     return KernelSpec(
@@ -88,13 +91,86 @@ def test_output_keeps_the_dtype_of_the_network() -> None:
     assert layer(torch.randn(CONV.input_shape, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_operator_passes_opcheck(layout: Layout) -> None:
-    layer = _layer(CONV, layout)
-    arguments = (torch.randn(CONV.input_shape), layer.key, list(CONV.output_shape), layout == "nhwc")
-    torch.library.opcheck(
-        torch.ops.sparseplan.run_layer.default, arguments, test_utils=("test_schema", "test_faketensor")
+SPARSE = {
+    "conv2d_unstructured_f32_flat__baseline": CONV,
+    "conv2d_unstructured_f32_n4_n4chw__baseline": replace(CONV, n=6),
+    "linear_unstructured_f32_n4__baseline": LINEAR,
+}
+
+
+def _sparse_layer(name: str, relu: bool = False) -> SwappedLayer:
+    torch.manual_seed(0)
+    problem = SPARSE[name].with_sparsity("unstructured", 0.5)
+    weight, bias = torch.randn(problem.weight_shape), torch.randn(problem.c_out)
+    weight *= torch.rand_like(weight) < 0.5
+    return SwappedLayer(problem, kernel_named(name), weight=weight, bias=bias, relu=relu)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("name", SPARSE)
+def test_operator_passes_every_opcheck(name: str, residual: bool) -> None:
+    layer = _sparse_layer(name)
+    added = torch.randn(layer.problem.output_shape) if residual else None
+    x = torch.randn(layer.problem.input_shape)
+    torch.library.opcheck(torch.ops.sparseplan.run_layer.default, (x, layer.weight, layer.bias, added, layer.call))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", [name for name in SPARSE if name.startswith("conv2d")])
+def test_a_residual_of_any_memory_order_is_added_before_the_relu(name: str, memory_format: torch.memory_format) -> None:
+    layer = _sparse_layer(name, relu=True)
+    x = torch.randn(layer.problem.input_shape)
+    added = torch.randn(layer.problem.output_shape).contiguous(memory_format=memory_format)
+    expected = (nn.functional.conv2d(x, layer.weight, layer.bias, padding=1) + added).relu()
+    torch.testing.assert_close(layer(x, added), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_operator_passes_opcheck_where_activations_stay_blocked() -> None:
+    plain = _sparse_layer("conv2d_unstructured_f32_n4_n4chw__baseline")
+    layer = SwappedLayer(
+        plain.problem, plain.kernel, weight=plain.weight, bias=plain.bias, relu=False, gives_blocked=True
     )
+    x = to_layout(torch.randn(layer.problem.input_shape), "n4chw")
+    torch.library.opcheck(torch.ops.sparseplan.run_layer.default, (x, layer.weight, layer.bias, None, layer.call))
+    assert layer(x).shape == (2, 5, 7, 6, 4)
+
+
+def test_casting_a_network_leaves_packed_layers_and_their_weights_alone() -> None:
+    layer = _layer(CONV)
+    nn.Sequential(layer).to(torch.bfloat16)
+    assert layer.weight.dtype == torch.float32
+
+
+def test_a_program_in_a_fresh_process_packs_the_layer_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = _sparse_layer("conv2d_unstructured_f32_flat__baseline")
+    x = torch.randn(layer.problem.input_shape)
+    expected = layer(x)
+    weight, bias, call = layer.weight, layer.bias, layer.call
+    monkeypatch.setattr(swapped_layer, "_LAYERS", {})
+    monkeypatch.setattr(swapped_layer, "_LOADED", {})
+    torch.testing.assert_close(torch.ops.sparseplan.run_layer(x, weight, bias, None, call), expected)
+    assert list(swapped_layer._LOADED) == [call]
+
+
+def test_a_loaded_program_whose_kernel_cannot_run_here_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = _sparse_layer("conv2d_unstructured_f32_flat__baseline")
+    call = layer.call.replace("flat__baseline", "flat__avx512")
+    monkeypatch.setattr(swapped_layer, "detect_machine", lambda: Machine(isa=("baseline",)))
+    with pytest.raises(UnsupportedError, match=r"avx512.*loaded program.*plan"):
+        torch.ops.sparseplan.run_layer(torch.randn(CONV.input_shape), layer.weight, layer.bias, None, call)
+
+
+def test_a_conv1d_runs_as_images_of_height_one() -> None:
+    torch.manual_seed(0)
+    module = nn.Conv1d(3, 5, 3, padding=1)
+    problem = Problem(op="conv2d", n=2, c_in=3, c_out=5, h_in=1, w_in=9, kernel=(1, 3), padding=(0, 1))
+    kernel = kernel_named("conv2d_unstructured_f32_flat__baseline")
+    layer = SwappedLayer.of(module, problem.with_sparsity("unstructured", 0.0), kernel, relu=True)
+    x, added = torch.randn(2, 3, 9), torch.randn(2, 5, 9)
+    torch.testing.assert_close(layer(x, added), (module(x) + added).relu().detach(), rtol=1e-4, atol=1e-5)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x, added), layer(x, added))
 
 
 @pytest.mark.parametrize("problem", [CONV, LINEAR])

@@ -30,11 +30,16 @@ PARAMETERS = {
     "resnet50": 25_557_032,
     "mobilenet_v2": 3_504_872,
     "vit_small": 22_050_664,
+    # transformers' BertForSequenceClassification with 2 labels, and GPT2LMHeadModel.
+    "bert_base": 109_483_778,
+    "gpt2_small": 124_439_808,
 }
 STATE_ENTRIES = {"resnet18": 122, "resnet50": 320, "mobilenet_v2": 314, "vit_small": 152}
 """Lengths of the state dicts of torchvision and timm."""
 SMALL = ("digits_wide", "lenet", "convnet", "resnet20", "resnet32", "resnet44", "resnet56")
-BIG = tuple(name for name in ZOO if name not in SMALL)
+TEXT = ("bert_base", "gpt2_small")
+IMAGES = tuple(name for name in ZOO if name not in TEXT)
+BIG = tuple(name for name in IMAGES if name not in SMALL)
 ONE_A_FAMILY = ("digits_wide", "lenet", "convnet", "resnet20")
 """The small networks that differ in more than depth."""
 
@@ -63,7 +68,7 @@ def test_parameter_count(name: str) -> None:
     assert sum(parameter.numel() for parameter in on_meta(name).parameters()) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", IMAGES)
 def test_output_has_one_row_an_image_and_one_column_a_class(name: str) -> None:
     default = on_meta(name)(torch.empty(2, *ZOO[name].input_shape, device="meta"))
     channels, height, width = ZOO[name].input_shape
@@ -103,6 +108,22 @@ def test_gradients_reach_every_parameter(name: str) -> None:
         assert parameter.grad.abs().sum() > 0, parameter_name
 
 
+@pytest.mark.parametrize(("name", "shape"), [("bert_base", (3, 2)), ("gpt2_small", (3, 128, 50_257))])
+def test_networks_of_text_take_token_ids_and_trace(name: str, shape: tuple[int, ...]) -> None:
+    network, ids = on_meta(name), torch.empty(3, *ZOO[name].input_shape, dtype=torch.int64, device="meta")
+    assert network(ids).shape == torch.fx.symbolic_trace(network)(ids).shape == shape
+
+
+def test_a_decoder_never_looks_ahead() -> None:
+    from sparseplan.zoo.gpt2 import DecoderBlock
+
+    torch.manual_seed(0)
+    block, x = DecoderBlock(8, heads=2).eval(), torch.randn(1, 5, 8)
+    changed = x.clone()
+    changed[:, 3:] += 1.0
+    torch.testing.assert_close(block(changed)[:, :3], block(x)[:, :3])
+
+
 @pytest.mark.parametrize(("name", "entries"), STATE_ENTRIES.items())
 def test_state_dicts_are_as_long_as_those_of_their_library(name: str, entries: int) -> None:
     assert len(on_meta(name).state_dict()) == entries
@@ -127,6 +148,9 @@ def test_state_dicts_are_as_long_as_those_of_their_library(name: str, entries: i
         ("vit_small", "blocks.11.attn.qkv.weight", (1152, 384)),
         ("vit_small", "blocks.0.mlp.fc2.bias", (384,)),
         ("vit_small", "head.weight", (1000, 384)),
+        ("bert_base", "bert.encoder.layer.11.attention.self.query.weight", (768, 768)),
+        ("bert_base", "bert.encoder.layer.0.output.LayerNorm.bias", (768,)),
+        ("gpt2_small", "h.11.attn.c_attn.weight", (2304, 768)),
         ("alexnet", "conv2.weight", (256, 48, 5, 5)),
         ("alexnet", "conv3.weight", (384, 256, 3, 3)),
         ("alexnet", "conv4.weight", (384, 192, 3, 3)),

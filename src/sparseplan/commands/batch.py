@@ -1,17 +1,14 @@
-"""One batch of a model's input: its shape as given, and random numbers of that shape."""
+"""The shape of one batch of a model's input, as given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from ..kernels.errors import InputError
 
 
 def parse_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """Check the shape of one batch, [N, C, H, W] or [N, C].
+    """Check the shape of one batch, [N, C, H, W], [N, C], or [N, T] of token ids.
 
     Raises
     ------
@@ -23,8 +20,3 @@ def parse_shape(shape: Sequence[int]) -> tuple[int, ...]:
             f"--input {','.join(map(str, shape))}: allowed are at least two sizes of 1 or more, such as 16,3,32,32"
         )
     return tuple(shape)
-
-
-def random_batch(shape: tuple[int, ...]) -> Tensor:
-    """Standard normal numbers, the same ones each time."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -73,6 +73,6 @@ def demo(run: str | Path | None = None, *, progress: Progress = silent) -> tuple
         epochs=PRUNE_EPOCHS,
         progress=progress,
     )
-    measurements = bench(planned, progress=progress)
+    measurements = bench(planned, processes=1, progress=progress)
     report(planned)
     return planned, measurements

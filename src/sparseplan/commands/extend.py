@@ -13,6 +13,7 @@ from ..kernels.progress import Progress, silent
 from ..kernels.registry import REGISTRY
 from ..model_spec import load_model
 from ..planner.capture import capture
+from ..planner.example import random_example
 from ..planner.make_plan import DEFAULT_PATTERNS
 from ..planner.options import DTYPES_OF
 from ..planner.schema import DtypePolicy
@@ -21,7 +22,7 @@ from ..profiles.fingerprint import differences, read_fingerprint
 from ..profiles.references import PREFIX, profile_file
 from ..profiles.schema import MachineProfile
 from ..profiles.store import load_profile, save_profile
-from .batch import parse_shape, random_batch
+from .batch import parse_shape
 
 
 def extend(
@@ -65,7 +66,8 @@ def extend(
     other = differences(measured.fingerprint, read_fingerprint(machine))
     if other:
         raise InputError(f"{source} cannot be extended here: {'; '.join(other)}; make a new profile on this machine")
-    captured = capture(load_model(model), random_batch(parse_shape(input)))
+    network = load_model(model)
+    captured = capture(network, random_example(network, parse_shape(input)))
     layers = [
         replace(layer.problem, dtype=kind, threads=measured.threads)
         for layer in captured.layers

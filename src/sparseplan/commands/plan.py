@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data_spec import load_data
 from ..kernels.documents import require_writable, sha256_of
@@ -16,6 +16,7 @@ from ..kernels.progress import Progress, silent
 from ..kernels.registry import REGISTRY
 from ..model_spec import load_model
 from ..perfmodel.fit import fit_performance_model
+from ..planner.example import random_example
 from ..planner.make_plan import DEFAULT_PATTERNS, PlanContext, PlanRequest, make_plan
 from ..planner.schema import DtypePolicy, Plan, Target
 from ..planner.sensitivity import Calibration
@@ -23,7 +24,7 @@ from ..planner.store import save_plan
 from ..profiles.references import profile_file
 from ..profiles.store import load_profile
 from ..trainer.store import load_weights
-from .batch import parse_shape, random_batch
+from .batch import parse_shape
 from .elsewhere import machine_of
 
 CALIBRATION_IMAGES = 512
@@ -87,7 +88,7 @@ def plan(
         network,
         PlanRequest(
             model_spec=model,
-            example=_example(calibration, shape),
+            example=_example(network, calibration, shape),
             target=target,
             dtype_policy=dtype,
             patterns=tuple(patterns),
@@ -140,8 +141,8 @@ def _calibration(data: str, shape: tuple[int, ...], progress: Progress) -> Calib
     return Calibration(images=splits.normalise(images[order]), labels=splits.validation.labels[order])
 
 
-def _example(calibration: Calibration | None, shape: tuple[int, ...]) -> Tensor:
+def _example(model: nn.Module, calibration: Calibration | None, shape: tuple[int, ...]) -> Tensor:
     """One batch of that shape: real images where there are any."""
     if calibration is None:
-        return random_batch(shape)
+        return random_example(model, shape)
     return calibration.images[torch.arange(shape[0]) % len(calibration.images)]

@@ -29,6 +29,7 @@ from ..perfmodel.predict import PerformanceModel
 from ..perfmodel.schema import CheckedNetwork, CheckedPrediction, Validation
 from ..planner.capture import capture
 from ..planner.dense_network import predict_dense
+from ..planner.example import random_example
 from ..planner.make_plan import call_overhead_s
 from ..planner.options import Machinery
 from ..profiles.fresh_problems import fresh_problems, under_families
@@ -39,7 +40,6 @@ from ..profiles.timing import measure_alternating
 from ..reports.plot_validation import plot_validation
 from ..runtime.fuse import fuse
 from ..runtime.hosts import HOSTS, host_call
-from .batch import random_batch
 from .elsewhere import require_here, warn_of_versions
 
 DEFAULT_NETWORKS = (
@@ -165,7 +165,8 @@ def without_layers(profile: MachineProfile, layers: Sequence[Problem]) -> Machin
 
 
 def _load(spec: str, shape: tuple[int, ...], threads: int) -> _HeldOut:
-    model, example = load_model(spec).eval(), random_batch(shape)
+    model = load_model(spec).eval()
+    example = random_example(model, shape)
     layers = {replace(layer.problem, threads=threads): None for layer in capture(model, example).layers}
     return _HeldOut(spec=spec, model=model, example=example, layers=tuple(layers))
 

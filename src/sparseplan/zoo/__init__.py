@@ -24,14 +24,14 @@ class ZooEntry:
     family : str
         File of this package that defines it; the function there has the network's name.
     input_shape : tuple of int
-        [C, H, W] of the input that the network is made for.
+        [C, H, W] of the image, or [T] of the token ids, that the network is made for.
     about : str
         What it is, in one line.
     """
 
     name: str
     family: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     about: str
 
     def __call__(self, *, classes: int | None = None, in_channels: int | None = None) -> nn.Module:
@@ -50,7 +50,7 @@ class ZooEntry:
         return network
 
 
-def _entry(name: str, family: str, input_shape: tuple[int, int, int], about: str) -> ZooEntry:
+def _entry(name: str, family: str, input_shape: tuple[int, ...], about: str) -> ZooEntry:
     return ZooEntry(name=name, family=family, input_shape=input_shape, about=about)
 
 
@@ -68,6 +68,8 @@ _ENTRIES = (
     _entry("resnet50", "resnet", (3, 224, 224), "ImageNet ResNet of bottlenecks, torchvision's names"),
     _entry("mobilenet_v2", "mobilenet_v2", (3, 224, 224), "inverted residuals, depth-wise; torchvision's names"),
     _entry("vit_small", "vit", (3, 224, 224), "vision transformer S/16, timm's names"),
+    _entry("bert_base", "bert", (128,), "BERT-base with a classifier, on token ids; names of transformers"),
+    _entry("gpt2_small", "gpt2", (128,), "GPT-2 of 124 million parameters: decoder blocks, on token ids"),
 )
 
 ZOO: Mapping[str, ZooEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

@@ -1,0 +1,195 @@
+"""Measure a plan before any training, and correct it until what is measured meets the target."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from ..kernels.problem import Problem
+from ..kernels.progress import Progress
+from ..kernels.spec import Machine
+from ..perfmodel.schema import Interval
+from ..planner.schema import Plan, Target
+from ..trainer.assignment import assignment_of
+from ..trainer.masks import masked_layers, update_masks
+from .bench import fastest, take
+from .compile import is_swapped
+from .schema import LayerTime, LoopRound, Outcome, Take
+
+MOST_CORRECTION = 1.5
+"""A target is raised by at most this factor a round: one disturbed measurement must not ruin the plan."""
+
+Replan = Callable[[Target, tuple[Problem, ...]], Plan]
+"""Measures these problems, adds them to the profile, and plans for this target with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """Where the loop ended.
+
+    Attributes
+    ----------
+    plan : Plan
+        That of the best round, with the target that was asked for.
+    rounds : tuple of LoopRound
+    outcome : Outcome
+        "met"; "unchanged" where planning again gave the same plan; "out of rounds".
+    """
+
+    plan: Plan
+    rounds: tuple[LoopRound, ...]
+    outcome: Outcome
+
+    @property
+    def best(self) -> LoopRound:
+        return max(self.rounds, key=lambda each: each.speedup)
+
+
+def close_loop(
+    model: nn.Module,
+    plan: Plan,
+    replan: Replan,
+    *,
+    example: Tensor,
+    machine: Machine,
+    rounds: int,
+    budget_s: float,
+    progress: Progress,
+) -> LoopResult:
+    """Build, measure, attribute, plan again.
+
+    The network is pruned by magnitude, once: times depend on where zeros may be, not on what training makes of them.
+    The solver is asked for the target times the factor by which the measurement missed it, on a profile to which the
+    planned layers have been added.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With dense weights; not changed.
+    rounds : int
+        Most measurements, at least 1.
+    budget_s : float
+        For timing in each round.
+    """
+    asked, wanted = plan.target, plan.target
+    seen: list[LoopRound] = []
+    plans: list[Plan] = []
+    outcome: Outcome = "out of rounds"
+    for number in range(rounds):
+        progress("closing the loop", number, rounds)
+        taken = take(
+            model,
+            pruned(model, plan),
+            plan=plan,
+            example=example,
+            machine=machine,
+            budget_s=budget_s,
+            progress=progress,
+        )
+        seen.append(_round_of(plan, taken, wanted))
+        plans.append(plan)
+        missed = _missed_by(seen[-1], asked)
+        if missed <= 1.0:
+            outcome = "met"
+            break
+        if number + 1 == rounds:
+            break
+        wanted = _scaled(wanted, min(missed, MOST_CORRECTION))
+        problems = tuple(
+            dict.fromkeys(each for layer in plan.layers if is_swapped(layer) for each in _measured_of(layer.problem))
+        )
+        again = replan(wanted, problems)
+        if assignment_of(again) == assignment_of(plan) and _kernels(again) == _kernels(plan):
+            outcome = "unchanged"
+            break
+        plan = again
+    progress("closing the loop", 1, 1)
+    best = max(range(len(seen)), key=lambda number: seen[number].speedup)
+    kept = _without_losers(plans[best], seen[best]).model_copy(update={"target": asked})
+    return LoopResult(plan=kept, rounds=tuple(seen), outcome=outcome)
+
+
+def pruned(model: nn.Module, plan: Plan) -> nn.Module:
+    """A copy with the zeros of a plan, by magnitude."""
+    copied = copy.deepcopy(model).eval()
+    update_masks(masked_layers(copied, assignment_of(plan)), done_frac=1.0)
+    return copied
+
+
+def _without_losers(plan: Plan, measured: LoopRound) -> Plan:
+    """The plan with those layers dense that lost against their dense kernels."""
+    lost = {layer.name: layer for layer in measured.layers if layer.reverted}
+    back_s = sum(
+        layer.calls * (layer.dense.time_s.median - layer.chosen.time_s.median)
+        for layer in plan.layers
+        if layer.name in lost
+    )
+    layers = tuple(
+        layer.model_copy(
+            update={
+                "chosen": layer.dense,
+                "problem": replace(layer.problem.as_dense(), dtype=layer.dense.dtype),
+                "reason": _why_lost(lost[layer.name]),
+            }
+        )
+        if layer.name in lost
+        else layer
+        for layer in plan.layers
+    )
+    planned = plan.totals.planned_time_s
+    shifted = Interval(median=planned.median + back_s, low=planned.low + back_s, high=planned.high + back_s)
+    return plan.model_copy(
+        update={"layers": layers, "totals": plan.totals.model_copy(update={"planned_time_s": shifted})}
+    )
+
+
+def _why_lost(layer: LayerTime) -> str:
+    times = f"{layer.time_s.median * 1e6:.0f} us, the dense kernel {layer.dense_time_s.median * 1e6:.0f} us"
+    return f"lost when measured: {layer.kernel} took {times}"
+
+
+def _round_of(plan: Plan, taken: Take, wanted: Target) -> LoopRound:
+    dense_s, planned_s = (fastest(taken.networks, variant).time_s.median for variant in ("dense", "planned"))
+    calls = {layer.name: layer.calls for layer in plan.layers}
+    explained_s = sum(
+        calls[layer.name]
+        * ((layer.dense_time_s if layer.reverted else layer.time_s).median - layer.predicted_time_s.median)
+        for layer in taken.layers
+    )
+    predicted_s = plan.totals.planned_time_s.median
+    return LoopRound(
+        solver_target=wanted,
+        predicted_dense_s=plan.totals.dense_time_s.median,
+        predicted_planned_s=predicted_s,
+        measured_dense_s=dense_s,
+        measured_planned_s=planned_s,
+        layers=taken.layers,
+        explained_s=explained_s,
+        unexplained_s=planned_s - predicted_s - explained_s,
+    )
+
+
+def _missed_by(measured: LoopRound, target: Target) -> float:
+    """Measured time over the time that was allowed."""
+    if target.latency_s is not None:
+        return measured.measured_planned_s / target.latency_s
+    assert target.speedup is not None
+    return target.speedup / measured.speedup
+
+
+def _scaled(target: Target, factor: float) -> Target:
+    if target.latency_s is not None:
+        return target.model_copy(update={"latency_s": target.latency_s / factor})
+    assert target.speedup is not None
+    return target.model_copy(update={"speedup": target.speedup * factor})
+
+
+def _measured_of(problem: Problem) -> tuple[Problem, Problem]:
+    return problem.as_dense(), problem
+
+
+def _kernels(plan: Plan) -> tuple[str, ...]:
+    return tuple(layer.chosen.kernel for layer in plan.layers)

@@ -1,0 +1,90 @@
+"""A trained network in one file: its weights without their zeros, and the plan they were trained to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ..kernels.errors import InputError
+from ..kernels.pattern import DENSE
+from ..planner.schema import Plan
+from ..trainer.store import read_safetensors, write_tensors
+from ..trainer.weights import fill_model
+
+_PLAN = "sparseplan.plan"
+_SHAPE, _KEPT, _VALUES = "/shape", "/kept", "/values"
+"""Of a sparse tensor: its shape, one bit a weight, and the weights that are not zero, in that order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedWeights:
+    """What the file holds, zeros included again."""
+
+    plan: Plan
+    tensors: dict[str, Tensor]
+    source: str
+
+    def fill(self, model: nn.Module) -> None:
+        """Copy the weights into a model.
+
+        Raises
+        ------
+        InputError
+            If names or shapes differ; names them.
+        """
+        fill_model(model, self.tensors, source=self.source)
+
+
+def save_packed(path: Path, model: nn.Module, plan: Plan) -> None:
+    """Write the weights of a model that carry a plan's zeros, and the plan, as safetensors.
+
+    The form depends on no machine: loading packs for the one at hand.
+    """
+    sparse = {f"{layer.name}.weight" for layer in plan.layers if layer.chosen.pattern != DENSE.text}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if name in sparse:
+            kept = tensor != 0
+            tensors[name + _SHAPE] = torch.tensor(tensor.shape)
+            tensors[name + _KEPT] = torch.from_numpy(np.packbits(kept.numpy().ravel()))
+            tensors[name + _VALUES] = tensor[kept]
+        else:
+            tensors[name] = tensor
+    write_tensors(path, tensors, metadata={_PLAN: plan.model_dump_json()})
+
+
+def load_packed(path: Path) -> PackedWeights:
+    """Read what `save_packed` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or has no plan in it.
+    """
+    stored, texts = read_safetensors(path)
+    if _PLAN not in texts:
+        raise InputError(f"{path} holds no plan beside its weights; give a file made by 'sparseplan export'")
+    try:
+        plan = Plan.model_validate_json(texts[_PLAN])
+    except ValidationError:
+        raise InputError(f"the plan inside {path} is of another version of sparseplan; export the run again") from None
+    tensors = {name: tensor for name, tensor in stored.items() if not name.endswith((_SHAPE, _KEPT, _VALUES))}
+    for name in stored:
+        if name.endswith(_VALUES):
+            tensors[name.removesuffix(_VALUES)] = _unpacked(stored, name.removesuffix(_VALUES), path)
+    return PackedWeights(plan=plan, tensors=tensors, source=f"weights {path}")
+
+
+def _unpacked(stored: dict[str, Tensor], name: str, path: Path) -> Tensor:
+    shape, bits, values = (stored.get(name + part) for part in (_SHAPE, _KEPT, _VALUES))
+    if shape is None or bits is None or values is None:
+        raise InputError(f"{path} is damaged: parts of {name} are missing; export the run again")
+    kept = torch.from_numpy(np.unpackbits(bits.numpy(), count=int(shape.prod()))).bool()
+    if int(kept.sum()) != values.numel():
+        raise InputError(f"{path} is damaged: the weights of {name} do not match its mask; export the run again")
+    return torch.zeros(kept.numel()).masked_scatter_(kept, values).view(shape.tolist())

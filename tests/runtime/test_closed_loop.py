@@ -1,0 +1,121 @@
+"""The loop stops when the target is met, asks for more when it is missed, and keeps the best it saw."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from planned_net import Net, masked, plan_of
+
+from sparseplan.kernels.cpu import detect_machine
+from sparseplan.kernels.problem import Problem
+from sparseplan.kernels.progress import silent
+from sparseplan.perfmodel.schema import Interval
+from sparseplan.planner.schema import Plan, Target
+from sparseplan.profiles.timing import TimeStats
+from sparseplan.runtime import closed_loop
+from sparseplan.runtime.closed_loop import LoopResult, close_loop, pruned
+from sparseplan.runtime.schema import LayerTime, NetworkTime, Take, Variant
+
+
+def _stats(median_s: float) -> TimeStats:
+    return TimeStats(median=median_s, low=median_s, high=median_s, n=9)
+
+
+def _take(planned_s: float, *, reverted: bool) -> Take:
+    def network(variant: Variant, time_s: float) -> NetworkTime:
+        return NetworkTime(variant=variant, host="eager", dtype="float32", time_s=_stats(time_s))
+
+    conv1 = LayerTime(
+        name="conv1",
+        kernel="k",
+        dense_kernel="d",
+        time_s=_stats(1.5e-4),
+        dense_time_s=_stats(1.2e-4 if reverted else 2e-4),
+        predicted_time_s=Interval(median=1e-4, low=9e-5, high=1.1e-4),
+        max_abs_error=0.0,
+        reverted=reverted,
+    )
+    return Take(
+        networks=(network("dense", 1e-3), network("planned", planned_s)), layers=(conv1,), output_error=0.0, clock_hz=()
+    )
+
+
+class Asked:
+    """Plans again; notes what for."""
+
+    def __init__(self, plans: Iterator[Plan]) -> None:
+        self.plans = plans
+        self.targets: list[float | None] = []
+        self.problems: list[tuple[Problem, ...]] = []
+
+    def __call__(self, target: Target, problems: tuple[Problem, ...]) -> Plan:
+        self.targets.append(target.speedup)
+        self.problems.append(problems)
+        return next(self.plans).model_copy(update={"target": target})
+
+
+def _run(
+    monkeypatch: pytest.MonkeyPatch, planned_s: list[float], plans: list[Plan], *, reverted: bool = False
+) -> tuple[LoopResult, Asked]:
+    takes = iter([_take(each, reverted=reverted) for each in planned_s])
+    monkeypatch.setattr(closed_loop, "take", lambda *_, **__: next(takes))
+    asked = Asked(iter(plans))
+    result = close_loop(
+        masked(Net()),
+        plan_of(),
+        asked,
+        example=torch.randn(2, 3, 9, 9),
+        machine=detect_machine(),
+        rounds=3,
+        budget_s=0.1,
+        progress=silent,
+    )
+    return result, asked
+
+
+OTHER = "conv2d_unstructured_f32_n4__baseline"
+
+
+def test_a_met_target_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, asked = _run(monkeypatch, [1e-3 / 1.6], [])
+    assert (result.outcome, len(result.rounds), asked.targets) == ("met", 1, [])
+
+
+def test_a_missed_target_is_raised_by_what_it_was_missed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, asked = _run(monkeypatch, [1e-3 / 1.2, 1e-3 / 1.6], [plan_of(OTHER)])
+    assert result.outcome == "met"
+    assert asked.targets == [pytest.approx(1.5 * 1.5 / 1.2)]
+    assert result.plan.target.speedup == 1.5
+    assert result.plan.layers[0].chosen.kernel == OTHER
+    sparse, dense = plan_of().layers[0].problem, plan_of().layers[0].problem.as_dense()
+    assert {sparse, dense} <= set(asked.problems[0])
+
+
+def test_the_difference_is_attributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, _ = _run(monkeypatch, [5e-4], [])
+    (only,) = result.rounds
+    assert only.explained_s == pytest.approx(0.5e-4)
+    assert only.predicted_planned_s + only.explained_s + only.unexplained_s == pytest.approx(5e-4)
+
+
+def test_the_same_plan_again_ends_the_loop_with_what_is_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, _ = _run(monkeypatch, [1e-3 / 1.2], [plan_of()])
+    assert result.outcome == "unchanged"
+    assert result.best.speedup == pytest.approx(1.2)
+
+
+def test_the_best_round_wins_and_its_losers_are_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = [plan_of(OTHER), plan_of()]
+    result, _ = _run(monkeypatch, [1e-3 / 1.2, 1e-3 / 1.3, 1e-3 / 1.1], plans, reverted=True)
+    assert result.outcome == "out of rounds"
+    first, second = result.plan.layers
+    assert (first.chosen.pattern, first.problem.pattern) == ("dense", "dense")
+    assert "lost when measured" in first.reason
+    assert second.chosen.kernel == OTHER
+
+
+def test_pruned_copies_carry_the_planned_zeros() -> None:
+    model = Net()
+    copied = pruned(model, plan_of())
+    assert float((copied.conv2.weight == 0).float().mean()) == pytest.approx(0.8, abs=0.01)
+    assert bool((model.conv2.weight != 0).all())
