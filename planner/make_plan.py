@@ -28,7 +28,7 @@ from .options import Machinery, add_times, time_options
 from .schema import DtypePolicy, Plan, Target
 from .sensitivity import BUDGET_S, Calibration, Sensitivity
 from .stored_bytes import other_bytes
-from .sweep import sweep
+from .sweep import FEWEST_POINTS, sweep
 from .targets import Decision, Question, decide
 
 DEFAULT_PATTERNS = ("unstructured", "block:16x1", "filter", "channel", "shape", "filter+shape")
@@ -86,6 +86,8 @@ class PlanRequest:
             raise InputError("a target for the accuracy drop needs calibration data; give --data, or another target")
         if self.calibration is None and self.pruned_layers is not None:
             raise InputError("a database of pruned layers is made from calibration data; give --data")
+        if 0 != self.sweep_points < FEWEST_POINTS:
+            raise InputError(f"a sweep of {self.sweep_points} points; allowed are {FEWEST_POINTS} or more")
         for text in self.patterns:
             if any(isinstance(part, SasPart) for part in parse_pattern(text).parts):
                 raise UnsupportedError(

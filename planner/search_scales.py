@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.progress import Progress, silent
 from .ablation import WeightChoice
 
+Floats = NDArray[np.float64]
 Stitching = tuple[WeightChoice, ...]
 """The pruned layers of one plan."""
 Solve = Callable[[Mapping[str, float]], Sequence[Stitching] | None]
@@ -47,6 +49,8 @@ class Search:
         Of the stitched network under each target's plan.
     first_loss : tuple of float
         Under the first factors.
+    plans : tuple
+        Of each target, under the best factors.
     evaluated : int
         Stitched networks whose loss was measured.
     """
@@ -54,6 +58,7 @@ class Search:
     scale: Mapping[str, float]
     loss: tuple[float, ...]
     first_loss: tuple[float, ...]
+    plans: tuple[Stitching, ...]
     evaluated: int
 
 
@@ -68,6 +73,7 @@ def search_scales(
     solve: Solve,
     stitched_loss: Callable[[Stitching], float],
     budget_s: float,
+    most_evaluated: int | None = None,
     draw: Draw = draw_factor,
     seed: int = 0,
     progress: Progress = silent,
@@ -82,6 +88,8 @@ def search_scales(
         Rise of the loss of the network with all of a plan's layers pruned, nat.
     budget_s : float
         Wall-clock time, seconds.
+    most_evaluated : int, optional
+        Stitched networks, whatever the time: for comparisons of equal effort.
     draw : callable
         A random factor.
 
@@ -95,9 +103,10 @@ def search_scales(
     known: dict[Stitching, float] = {}
 
     def spent_frac() -> float:
-        return (time.perf_counter() - start) / budget_s if budget_s > 0.0 else 1.0
+        in_time = (time.perf_counter() - start) / budget_s if budget_s > 0.0 else 1.0
+        return in_time if most_evaluated is None else max(in_time, len(known) / most_evaluated)
 
-    def losses(scale: np.ndarray) -> tuple[float, ...] | None:
+    def attempt(scale: Floats) -> _Attempt | None:
         plans = solve(dict(zip(layers, scale.tolist(), strict=True)))
         if plans is None:
             return None
@@ -105,36 +114,45 @@ def search_scales(
             if plan not in known:
                 known[plan] = stitched_loss(plan)
         progress("plan search", min(spent_frac(), 1.0), 1.0)
-        return tuple(known[plan] for plan in plans)
+        return _Attempt(scale=scale, plans=tuple(plans), loss=tuple(known[plan] for plan in plans))
 
-    best = np.ones(len(layers))
-    first = losses(best)
-    if first is None:
+    first = best = attempt(np.ones(len(layers)))
+    if first is None or best is None:
         return None
-    least = first
     while spent_frac() < RANDOM_SHARE:
-        tried = np.array([draw(generator) for _ in layers])
-        found = losses(tried)
-        if found is not None and sum(found) < sum(least):
-            best, least = tried, found
+        tried = attempt(np.array([draw(generator) for _ in layers]))
+        if tried is not None and tried.total < best.total:
+            best = tried
     changed = max(1, round(NEIGHBOURHOOD_FRAC * len(layers)))
     failures = 0
     while spent_frac() < 1.0:
-        tried = best.copy()
+        scale = best.scale.copy()
         for number in generator.choice(len(layers), size=changed, replace=False):
-            tried[number] = draw(generator)
-        found = losses(tried)
-        if found is not None and sum(found) < sum(least):
-            best, least, failures = tried, found, 0
+            scale[number] = draw(generator)
+        tried = attempt(scale)
+        if tried is not None and tried.total < best.total:
+            best, failures = tried, 0
             continue
         failures += 1
         if failures >= PATIENCE:
             changed, failures = max(1, changed - 1), 0
     progress("plan search", 1.0, 1.0)
-    middle = float(np.exp(np.log(np.maximum(best, 1e-12)).mean()))
+    middle = float(np.exp(np.log(np.maximum(best.scale, 1e-12)).mean()))
     return Search(
-        scale=dict(zip(layers, (best / middle).tolist(), strict=True)),
-        loss=least,
-        first_loss=first,
+        scale=dict(zip(layers, (best.scale / middle).tolist(), strict=True)),
+        loss=best.loss,
+        first_loss=first.loss,
+        plans=best.plans,
         evaluated=len(known),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Attempt:
+    scale: Floats
+    plans: tuple[Stitching, ...]
+    loss: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        return sum(self.loss)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..kernels.errors import InputError
 from ..kernels.progress import Progress, silent
 from .network_time import knapsack_of, sure_speedup, total_time
 from .schema import FrontLayer, FrontPoint
@@ -22,14 +21,7 @@ def sweep(question: Question, points: int, *, progress: Progress = silent) -> tu
     """Plans from the dense network's speed to the best that can be reached, in equal ratios of speedup.
 
     Points that are the same plan as the one before are left out.
-
-    Raises
-    ------
-    InputError
-        If fewer than two points are asked for.
     """
-    if points < FEWEST_POINTS:
-        raise InputError(f"a sweep of {points} points; allowed are {FEWEST_POINTS} or more")
     network = question.network
     chosen = fastest(knapsack_of(network, speedup=1.0)).chosen
     assert chosen is not None

@@ -1,0 +1,1 @@
+"""Whole networks: plans against the ways others choose what to prune."""
