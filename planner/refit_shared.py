@@ -10,6 +10,8 @@ from torch import Tensor
 from .column_blocks import Cut
 
 MOST_STEPS = 24
+SCORE_STEPS = 6
+"""To tell which weights cost least on the way, about right is enough: each score is an approximation already."""
 TOLERANCE = 1e-3
 """Of the residual against the right side; beyond it the error of the layer hardly falls."""
 
@@ -39,7 +41,7 @@ class SharedRefit:
     inverse: Tensor
     target: Tensor
 
-    def weights(self, support: Tensor, start: Tensor) -> Tensor:
+    def weights(self, support: Tensor, start: Tensor, *, steps: int = MOST_STEPS) -> Tensor:
         """The weights [K, D] on a support, searched from weights that were good before."""
         groups, columns, _ = self.gram.shape
         mask = support.to(self.gram.dtype).reshape(groups, -1, columns)
@@ -50,7 +52,7 @@ class SharedRefit:
         ahead = residual * scale
         direction, product = ahead, (residual * ahead).sum(dim=2, keepdim=True)
         limit = TOLERANCE**2 * (goal.square() * scale).sum(dim=2, keepdim=True)
-        for _ in range(MOST_STEPS):
+        for _ in range(steps):
             if bool((product <= limit).all()):
                 break
             image = (direction @ self.gram) * mask
@@ -65,7 +67,7 @@ class SharedRefit:
 
     def scores(self, support: Tensor, weights: Tensor, cut: Cut) -> tuple[Tensor, Tensor]:
         """Refitted weights [K, D], and about what each block costs, [bands, blocks]."""
-        found = self.weights(support, weights)
+        found = self.weights(support, weights, steps=SCORE_STEPS)
         groups = len(self.gram)
         rows = len(support) // groups
         scores = torch.zeros(cut.bands, len(cut.blocks), dtype=self.gram.dtype)

@@ -164,6 +164,7 @@ def _run(contest: Contest, speedup: float, test: Labelled) -> Iterator[Mapping[s
     race = make_race(contest.network, speedup)
     own = np.array([option.candidate.loss_increase for layer in race.network.layers for option in layer.options])
     ways = {
+        "dense": lambda: race.network.dense,
         "uniform": lambda: choose_uniform(race),
         "global magnitude": lambda: choose_by_magnitude(race, contest.model, contest.pattern),
         "flop-guided": lambda: choose_by_arithmetic(race),
