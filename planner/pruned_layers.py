@@ -19,13 +19,21 @@ from .eval_mode import evaluating
 from .layer_gram import layer_grams
 from .layer_weights import layer_weight
 from .pruned_store import PrunedStore, StoredLevel, bytes_of
-from .removal import DAMPING_FRAC, EXACT_FLOP, NM_STEPS, SHARED_STEP_FRAC, STEP_FRAC, remove_weights
+from .removal import (
+    DAMPING_FRAC,
+    EXACT_FLOP,
+    NM_STEPS,
+    ONE_BY_ONE,
+    SHARED_STEP_FRAC,
+    STEP_FRAC,
+    remove_weights,
+)
 from .schema import PrunedOrigin
 
 MOST_STORED_BYTES = 4 << 30
 """Masks and refitted weights are stored, not the second moments they follow from: those of a ResNet-50 take 700 MB and
 hours of factorisations stand between them and the weights, while the weights of six patterns take 1 GB."""
-_METHOD = f"removal 1 {DAMPING_FRAC} {STEP_FRAC} {EXACT_FLOP} {SHARED_STEP_FRAC} {NM_STEPS}"
+_METHOD = f"removal 2 {DAMPING_FRAC} {STEP_FRAC} {ONE_BY_ONE} {EXACT_FLOP} {SHARED_STEP_FRAC} {NM_STEPS}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
