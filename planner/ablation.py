@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +12,9 @@ from torch import Tensor, nn
 
 from ..kernels.groups import magnitude_mask
 from ..kernels.pattern import parse_pattern
-from ..kernels.progress import Progress
 from .calibration import Labelled, sample_losses
-from .layer_weights import layer_weight, masked
+from .layer_weights import layer_weight, replaced
 
-QUANTILES = (0.6, 0.9, 0.3)
-"""Which of a pattern's sparsity levels are measured, one a round: high ones cost the most, so they come early."""
 LEAST_IMAGES = 64
 LEAST_LOSS = 1e-5
 """nat; a rise below this is rounding."""
@@ -33,68 +29,59 @@ class WeightChoice:
     sparsity: float
 
 
+PrunedWeight = Callable[[WeightChoice], Tensor]
+"""The weight [K, C, R, S] of a layer under a choice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rise:
+    """Rise of the loss, in nat, with its standard error; positive: one that is lost in the noise counts as that."""
+
+    loss: float
+    error: float
+
+
 def choice_mask(model: nn.Module, choice: WeightChoice) -> Tensor:
     """The mask [K, C, R, S] that training to this choice starts from."""
     return magnitude_mask(layer_weight(model, choice.layer), parse_pattern(choice.pattern), choice.sparsity)
 
 
-def ablate(
-    model: nn.Module, choices: Sequence[WeightChoice], *, data: Labelled, budget_s: float, progress: Progress
-) -> Mapping[WeightChoice, float]:
-    """Rise of the calibration loss when one layer alone is pruned, for some choices of every layer.
+def masked_weights(model: nn.Module) -> PrunedWeight:
+    """Weights by magnitude alone, as training starts from them."""
+    return lambda choice: layer_weight(model, choice.layer) * choice_mask(model, choice)
 
-    One choice a layer and round, patterns and levels in turn, until the time is up.
+
+class Ablation:
+    """Measures choices on some calibration images, as many as `wanted` ablations in `budget_s` seconds allow.
 
     Parameters
     ----------
     model : nn.Module
-        In eval mode.
-    budget_s : float
-        Wall-clock time, seconds; no ablation is begun after it.
-
-    Returns
-    -------
-    mapping
-        Positive, in nat: a rise that is lost in the noise counts as its standard error.
+        In eval mode; left as it was.
     """
-    deadline = time.perf_counter() + budget_s
-    schedule = list(_schedule(choices))
-    data = _affordable(model, data, len(schedule), budget_s)
-    dense = sample_losses(model, data)
-    measured: dict[WeightChoice, float] = {}
-    for done, choice in enumerate(schedule):
-        if time.perf_counter() >= deadline:
-            break
-        progress("ablations", done, len(schedule))
-        with masked(model, {choice.layer: choice_mask(model, choice)}):
-            rise = (sample_losses(model, data) - dense).double()
+
+    def __init__(
+        self, model: nn.Module, pruned: PrunedWeight, *, data: Labelled, wanted: float, budget_s: float
+    ) -> None:
+        self._model = model
+        self._pruned = pruned
+        self._data = _affordable(model, data, wanted, budget_s)
+        self._dense = sample_losses(model, self._data)
+
+    def measure(self, choice: WeightChoice) -> Rise:
+        """Rise of the loss when this layer alone is pruned."""
+        with replaced(self._model, {choice.layer: self._pruned(choice)}):
+            rise = (sample_losses(self._model, self._data) - self._dense).double()
         noise = float(rise.std()) / math.sqrt(len(rise)) if len(rise) > 1 else 0.0
-        measured[choice] = max(float(rise.mean()), noise, LEAST_LOSS)
-    progress("ablations", len(schedule), len(schedule))
-    return measured
+        return Rise(loss=max(float(rise.mean()), noise, LEAST_LOSS), error=max(noise, LEAST_LOSS))
 
 
-def _schedule(choices: Sequence[WeightChoice]) -> Iterator[WeightChoice]:
-    by_layer: dict[str, dict[str, list[WeightChoice]]] = defaultdict(lambda: defaultdict(list))
-    for choice in sorted(choices):
-        by_layer[choice.layer][choice.pattern].append(choice)
-    seen: set[WeightChoice] = set()
-    for turn, quantile in enumerate(QUANTILES):
-        for number, patterns in enumerate(by_layer.values()):
-            levels = list(patterns.values())[(number + turn) % len(patterns)]
-            choice = levels[round(quantile * (len(levels) - 1))]
-            if choice not in seen:
-                seen.add(choice)
-                yield choice
-
-
-def _affordable(model: nn.Module, data: Labelled, ablations: int, budget_s: float) -> Labelled:
-    """As many images, spread over all, as let the first two rounds end within the budget."""
+def _affordable(model: nn.Module, data: Labelled, wanted: float, budget_s: float) -> Labelled:
+    """As many images, spread over all, as let so many ablations end within the budget."""
     trial = Labelled(images=data.images[:LEAST_IMAGES], labels=data.labels[:LEAST_IMAGES])
     start = time.perf_counter()
     sample_losses(model, trial)
     image_s = (time.perf_counter() - start) / len(trial.images)
-    wanted = max(2 * ablations / len(QUANTILES), 1.0)
-    count = min(len(data.images), max(int(budget_s / (wanted * image_s)), LEAST_IMAGES))
+    count = min(len(data.images), max(int(budget_s / (max(wanted, 1.0) * image_s)), LEAST_IMAGES))
     spread = torch.linspace(0, len(data.images) - 1, count).round().long()
     return Labelled(images=data.images[spread], labels=data.labels[spread])

@@ -9,10 +9,11 @@ from ..kernels.problem import Problem
 from ..perfmodel.break_even import break_even_sparsity, useful_sparsity
 from ..perfmodel.predict import PerformanceModel
 from .candidates import LayerCandidates, Option
-from .network_time import Network, total_time
+from .network_time import total_time
 from .reasons import why_chosen, why_dense
 from .schema import Candidate, LayerPlan, Totals
-from .targets import Decision
+from .stored_bytes import float32_bytes
+from .targets import Decision, Question, model_file_bytes
 
 MOST_CONSIDERED = 12
 
@@ -66,14 +67,17 @@ class LayerWriter:
         return self._limits[key]
 
 
-def totals_of(network: Network, decision: Decision) -> Totals:
-    """Times of the whole network, what lies between the layers included."""
+def totals_of(question: Question, decision: Decision) -> Totals:
+    """Times of the whole network, what lies between the layers included, and sizes."""
+    network = question.network
     return Totals(
         dense_time_s=total_time(network, network.dense),
         planned_time_s=total_time(network, decision.picked),
         rest_time_s=network.rest_s,
         loss_increase=sum(option.candidate.loss_increase for option in decision.picked),
         best_reachable_speedup=decision.best_reachable_speedup,
+        dense_bytes=question.other_bytes + sum(float32_bytes(layer.layer.problem) for layer in network.layers),
+        planned_bytes=model_file_bytes(question, decision.picked),
     )
 
 

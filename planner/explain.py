@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..kernels.errors import InputError
 from ..perfmodel.schema import Interval
-from .reasons import milliseconds, percent, speed, why_lost, zeros
+from .reasons import faster_kernel, milliseconds, percent, speed, why_lost, zeros
 from .schema import Candidate, LayerPlan, Plan
 
 
@@ -63,7 +63,12 @@ def _explain_plan(plan: Plan) -> str:
         f"Between layers   {_range(totals.rest_time_s)}, part of both",
         f"Best reachable   {totals.best_reachable_speedup:.2f}x at the upper quantile of the time",
         f"Loss             +{totals.loss_increase:.3g}, {_LOSS[plan.sensitivity_source]}, before training",
+        f"Weights          {_weights(plan)}",
     ]
+    if totals.planned_bytes is not None and totals.dense_bytes is not None:
+        lines.append(f"Model file       {totals.dense_bytes / 1e6:.4g} MB -> {totals.planned_bytes / 1e6:.4g} MB")
+    if plan.front:
+        lines += ["", "Least loss against time:", *_table(_front(plan))]
     if plan.skipped:
         lines += ["", "Not planned:"]
         lines += [f"  {skipped.name} ({skipped.kind}): {skipped.reason}" for skipped in plan.skipped]
@@ -81,6 +86,33 @@ def _legend(plan: Plan) -> list[str]:
 
 _OUTSIDE = "*"
 _OUTSIDE_MEANS = "outside the measured range: less certain, hence the wider interval"
+
+
+def _weights(plan: Plan) -> str:
+    if plan.sensitivity_source == "magnitude":
+        return (
+            "no calibration data: losses are guessed from the size of the weights alone, which misleads across layers; "
+            "give --data"
+        )
+    if plan.pruned_layers_path is None:
+        return "zeros by magnitude; with --database the others are refitted and the whole network is searched"
+    return f"refitted after removal, from {plan.pruned_layers_path}; training starts from zeros by magnitude"
+
+
+def _front(plan: Plan) -> list[tuple[str, ...]]:
+    header = ("  speedup", "time", "loss", "layers pruned")
+    rows = [
+        (
+            f"  {point.speedup:.2f}x",
+            milliseconds(point.time_s.median),
+            f"+{point.loss_increase:.3g}",
+            f"{len(point.layers)} of {len(plan.layers)}",
+        )
+        for point in plan.front
+    ]
+    return [header, *rows]
+
+
 _LOSS = {
     "calibration": "nat of cross-entropy on calibration data",
     "magnitude": "share of the squared weights that goes, summed over layers (no calibration data)",
@@ -114,6 +146,11 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
         lines += ["", "Sparsity at which a pattern pays:"]
         lines += [f"  {way}: {_pays(layer, way)}" for way in layer.break_even_sparsity]
     lines += ["", f"What would change this: {_what_would_change(layer, plan)}"]
+    kernel = faster_kernel(layer.considered, chosen, dense)
+    if kernel is not None:
+        lines.append(f"Another kernel: {kernel}.")
+    if plan.front:
+        lines.append(f"At other targets: {_along_front(layer, plan)}.")
     return "\n".join(lines) + "\n"
 
 
@@ -153,6 +190,19 @@ def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
     return "only another machine, another batch size or a faster kernel: none beats dense here at any sparsity."
 
 
+def _along_front(layer: LayerPlan, plan: Plan) -> str:
+    """What the layer gets at each speedup of the front, changes alone."""
+    found: list[str] = []
+    before = ""
+    for point in plan.front:
+        here = next((each for each in point.layers if each.name == layer.name), None)
+        text = "dense" if here is None else f"{here.pattern} {percent(here.sparsity)}"
+        if text != before:
+            found.append(f"{text} from {point.speedup:.2f}x")
+        before = text
+    return ", ".join(found)
+
+
 def _near(candidates: Sequence[Candidate], chosen: Candidate) -> str:
     return zeros(_nearest(candidates, chosen))
 
@@ -163,11 +213,18 @@ def _nearest(candidates: Sequence[Candidate], chosen: Candidate) -> Candidate:
 
 def _target(plan: Plan) -> str:
     target = plan.target
-    if target.speedup is not None:
-        return f"{target.speedup:g}x faster than the best dense network"
-    if target.latency_s is not None:
-        return f"at most {milliseconds(target.latency_s)} a batch"
-    return f"at most {target.max_accuracy_drop_points:g} points of calibration accuracy lost before training"
+    texts = {
+        "speedup": f"{target.speedup:g}x faster than the best dense network" if target.speedup else "",
+        "latency_s": f"at most {milliseconds(target.latency_s)} a batch" if target.latency_s else "",
+        "throughput_per_s": f"at least {target.throughput_per_s:g} images a second" if target.throughput_per_s else "",
+        "max_accuracy_drop_points": (
+            f"at most {target.max_accuracy_drop_points:g} points of calibration accuracy lost before training"
+            if target.max_accuracy_drop_points is not None
+            else ""
+        ),
+        "model_bytes": f"at most {target.model_bytes / 1e6:.4g} MB as a file" if target.model_bytes else "",
+    }
+    return ", and ".join(texts[name] for name in target.given)
 
 
 def _range(time: Interval) -> str:

@@ -1,4 +1,4 @@
-"""The weights of planned layers as [K, C, R, S], and the network with some of them zeroed for a while."""
+"""The weights of planned layers as [K, C, R, S], and the network with others in their place for a while."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def layer_weight(model: nn.Module, name: str) -> Tensor:
 
 
 @contextmanager
-def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
-    """Zero the weights where a mask [K, C, R, S] is False, and put them back afterwards.
+def replaced(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put other weights into some layers, and the old ones back afterwards.
 
     Parameters
     ----------
-    masks : mapping
-        By layer name.
+    weights : mapping
+        By layer name, [K, C, R, S].
     """
-    weights = {name: layer_weight(model, name) for name in masks}
-    originals = {name: weight.clone() for name, weight in weights.items()}
+    views = {name: layer_weight(model, name) for name in weights}
+    originals = {name: view.clone() for name, view in views.items()}
     try:
-        for name, mask in masks.items():
-            weights[name].mul_(mask)
+        for name, weight in weights.items():
+            views[name].copy_(weight)
         yield
     finally:
         for name, original in originals.items():
-            weights[name].copy_(original)
+            views[name].copy_(original)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -16,14 +17,19 @@ from ..kernels.spec import KernelSpec, Machine
 from ..perfmodel.predict import PerformanceModel
 from ..perfmodel.schema import Interval
 from ..profiles.schema import MachineProfile
+from .ablation import PrunedWeight
+from .accuracy_target import decide_by_accuracy
 from .assemble import LayerWriter, totals_of
 from .candidates import join_loss, wanted_choices
 from .capture import Captured, RestOperation, capture
+from .expected_loss import SEARCH_BUDGET_S, Effort, expected_losses
 from .network_time import Network
 from .options import Machinery, add_times, time_options
 from .schema import DtypePolicy, Plan, Target
-from .sensitivity import BUDGET_S, Calibration, estimate_sensitivity
-from .targets import Decision, decide, decide_by_accuracy
+from .sensitivity import BUDGET_S, Calibration, Sensitivity
+from .stored_bytes import other_bytes
+from .sweep import FEWEST_POINTS, sweep
+from .targets import Decision, Question, decide
 
 DEFAULT_PATTERNS = ("unstructured", "block:16x1", "filter", "channel", "shape", "filter+shape")
 CALL_CEILING = "latency_s:torch_op"
@@ -40,13 +46,21 @@ class PlanRequest:
     example : Tensor
         One batch, [N, C, H, W]: the plan is for this shape.
     target : Target
-        Exactly one of its values is set.
+        At least one of its values is set.
     patterns : tuple of str
         Patterns that may be chosen.
     calibration : Calibration or None
         Without it, weight magnitudes stand in for the loss.
     sensitivity_budget_s : float
         Wall-clock time for measuring the loss of choices, seconds.
+    pruned_layers : Path or None
+        Folder of the database of pruned layers, made or gone on with: weights are then removed one by one and the
+        others refitted, and the plan is searched on the stitched network. Where it holds the losses already, nothing
+        is measured. Without it weights go by magnitude, which takes seconds.
+    search_budget_s : float
+        Wall-clock time of the search on the stitched network, seconds.
+    sweep_points : int
+        Points of the front of loss against time; 0 for none.
     """
 
     model_spec: str
@@ -56,18 +70,24 @@ class PlanRequest:
     patterns: tuple[str, ...] = DEFAULT_PATTERNS
     calibration: Calibration | None = None
     sensitivity_budget_s: float = BUDGET_S
+    pruned_layers: Path | None = None
+    search_budget_s: float = SEARCH_BUDGET_S
+    sweep_points: int = 0
 
     def __post_init__(self) -> None:
-        target = self.target
-        points = target.max_accuracy_drop_points
-        given = [value for value in (target.speedup, target.latency_s, points) if value is not None]
-        if len(given) != 1:
-            raise InputError(f"{len(given)} targets given; give exactly one of speedup, latency and accuracy drop")
-        # Written so that NaN fails.
-        if not (given[0] > 0.0 or points == 0.0):
-            raise InputError(f"target {given[0]:g}: allowed is a number above 0")
-        if points is not None and self.calibration is None:
+        given = self.target.given
+        if not given:
+            raise InputError("no target given; give a speedup, latency, throughput, accuracy drop or model size")
+        for name, value in given.items():
+            # Written so that NaN fails.
+            if not (value > 0.0 or (name == "max_accuracy_drop_points" and value == 0.0)):
+                raise InputError(f"target {name} {value:g}: allowed is a number above 0")
+        if self.calibration is None and self.target.max_accuracy_drop_points is not None:
             raise InputError("a target for the accuracy drop needs calibration data; give --data, or another target")
+        if self.calibration is None and self.pruned_layers is not None:
+            raise InputError("a database of pruned layers is made from calibration data; give --data")
+        if 0 != self.sweep_points < FEWEST_POINTS:
+            raise InputError(f"a sweep of {self.sweep_points} points; allowed are {FEWEST_POINTS} or more")
         for text in self.patterns:
             if not parse_pattern(text).has_mask:
                 raise UnsupportedError(
@@ -130,20 +150,36 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             call_overhead_s=call_overhead_s(context.profile),
         ),
     )
-    sensitivity = estimate_sensitivity(
+    names = [layer.name for layer in captured.layers]
+    rest_s = rest_time(captured.rest, form.dtype, context.performance_model)
+    apart = other_bytes(model, names)
+
+    def ask(found: Sensitivity) -> Question:
+        return Question(
+            network=Network(layers=join_loss(options, found), rest_s=rest_s),
+            target=request.target,
+            batch=request.example.shape[0],
+            other_bytes=apart,
+        )
+
+    # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
+    hopeful = any(each.faster for each in options)
+    sensitivity, pruned = expected_losses(
         model,
         wanted_choices(options),
-        layers=[layer.name for layer in captured.layers],
-        calibration=request.calibration,
-        # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
-        budget_s=request.sensitivity_budget_s if any(each.faster for each in options) else 0.0,
+        layers=names,
+        ask=ask,
+        effort=Effort(
+            calibration=request.calibration,
+            sensitivity_budget_s=request.sensitivity_budget_s if hopeful else 0.0,
+            pruned_layers=request.pruned_layers if hopeful else None,
+            search_budget_s=request.search_budget_s,
+        ),
         progress=progress,
     )
-    network = Network(
-        layers=join_loss(options, sensitivity),
-        rest_s=rest_time(captured.rest, form.dtype, context.performance_model),
-    )
-    decision = _decide(model, network, request, progress)
+    question = ask(sensitivity)
+    decision = _decide(model, question, request, pruned, progress)
+    front = sweep(question, request.sweep_points, progress=progress) if request.sweep_points else ()
     writer = LayerWriter(context.performance_model)
     return Plan(
         created=datetime.now(UTC),
@@ -154,26 +190,30 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         patterns=request.patterns,
         target=request.target,
         layers=tuple(
-            writer.layer_plan(layer, picked) for layer, picked in zip(network.layers, decision.picked, strict=True)
+            writer.layer_plan(layer, picked)
+            for layer, picked in zip(question.network.layers, decision.picked, strict=True)
         ),
         skipped=captured.skipped,
-        totals=totals_of(network, decision),
+        totals=totals_of(question, decision),
         solver=decision.report,
+        front=front,
         sensitivity_source=sensitivity.source,
+        pruned_layers_path=str(request.pruned_layers.resolve()) if request.pruned_layers and hopeful else None,
         machine=context.profile.fingerprint.cpu_model,
         profile_sha256=context.profile_sha256,
         profile_path=context.profile_path,
     )
 
 
-def _decide(model: nn.Module, network: Network, request: PlanRequest, progress: Progress) -> Decision:
-    points = request.target.max_accuracy_drop_points
-    if points is None or request.calibration is None:
+def _decide(
+    model: nn.Module, question: Question, request: PlanRequest, pruned: PrunedWeight, progress: Progress
+) -> Decision:
+    if question.target.max_accuracy_drop_points is None or request.calibration is None:
         progress("solve", 0, 1)
-        decision = decide(network, request.target)
+        decision = decide(question)
         progress("solve", 1, 1)
         return decision
-    return decide_by_accuracy(model, network, points=points, calibration=request.calibration, progress=progress)
+    return decide_by_accuracy(model, question, pruned=pruned, calibration=request.calibration, progress=progress)
 
 
 def for_threads(captured: Captured, threads: int) -> Captured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .schema import Candidate
 
@@ -78,3 +78,28 @@ def why_lost(candidate: Candidate, chosen: Candidate, dense: Candidate) -> str:
     extra = candidate.loss_increase - chosen.loss_increase
     faster = "faster" if time.median < chosen.time_s.median else "faster at worst"
     return f"{faster}, but {extra:.3g} more loss, which buys more in other layers"
+
+
+def faster_kernel(considered: Sequence[Candidate], chosen: Candidate, dense: Candidate) -> str | None:
+    """Which kernel, by how much faster, would change the decision: the smallest step there is.
+
+    A candidate that loses no more than the choice wins once it is as fast. For a layer that is left dense no candidate
+    loses as little; there the kernel must at least beat dense.
+    """
+    if chosen.pattern == "dense":
+        rivals = [each for each in considered if each.pattern != "dense" and each.time_s.high >= dense.time_s.median]
+        goal_s, win = dense.time_s.median, "for its zeros to save time here"
+    else:
+        rivals = [
+            each
+            for each in considered
+            if each.pattern != "dense"
+            and each.loss_increase <= chosen.loss_increase
+            and each.time_s.high > chosen.time_s.high
+        ]
+        goal_s, win = chosen.time_s.high, "to take the place of the choice at no more loss"
+    if not rivals:
+        return None
+    nearest = min(rivals, key=lambda candidate: candidate.time_s.high)
+    factor = nearest.time_s.high / goal_s
+    return f"{nearest.kernel} would have to be {factor:.2f}x faster, at worst, at {zeros(nearest)} {win}"

@@ -19,11 +19,27 @@ class _Document(BaseModel):
 
 
 class Target(_Document):
-    """What was asked for; exactly one is set."""
+    """What was asked for: at least one is set, and the plan meets all that are."""
 
     speedup: float | None = None
     latency_s: float | None = None
+    """Of one batch."""
+    throughput_per_s: float | None = None
+    """Images a second, in batches of the plan's size."""
     max_accuracy_drop_points: float | None = None
+    """Before any training."""
+    model_bytes: float | None = None
+    """Of the model as a file: weights that are not zero, and one bit a group that says which."""
+
+    @property
+    def given(self) -> dict[str, float]:
+        """What is set, by name."""
+        return {name: value for name, value in self.model_dump().items() if value is not None}
+
+    @property
+    def given_time_or_size(self) -> bool:
+        """Whether the solver alone can meet some of it, without measuring accuracy."""
+        return bool(self.given.keys() - {"max_accuracy_drop_points"})
 
 
 class Candidate(_Document):
@@ -94,6 +110,29 @@ class Totals(_Document):
     loss_increase: float
     best_reachable_speedup: float
     """At the upper quantile of the time."""
+    dense_bytes: float | None = None
+    """Of the model as a file, all in float32; None in plans from before it was recorded."""
+    planned_bytes: float | None = None
+
+
+class FrontLayer(_Document):
+    """What a layer gets at one point of the front."""
+
+    name: str
+    pattern: str
+    sparsity: float
+    kernel: str
+
+
+class FrontPoint(_Document):
+    """The plan of least loss at one speedup."""
+
+    speedup: float
+    """That was asked for, at the upper quantile of the time."""
+    time_s: Interval
+    loss_increase: float
+    layers: tuple[FrontLayer, ...]
+    """Those that are not left dense."""
 
 
 class Plan(_Document):
@@ -111,9 +150,45 @@ class Plan(_Document):
     skipped: tuple[SkippedLayer, ...]
     totals: Totals
     solver: SolverReport
+    front: tuple[FrontPoint, ...] = ()
+    """Least loss against time, the slowest first; empty unless it was asked for."""
     sensitivity_source: Literal["calibration", "magnitude"]
+    pruned_layers_path: str | None = None
+    """The database of pruned layers whose losses were used: refitted weights, not weights cut by magnitude."""
     machine: str
     """CPU model of the profile."""
     profile_sha256: str
     profile_path: str
     """Where the profile lay when the plan was made; the trainer copies it into the run folder."""
+
+
+class PrunedOrigin(_Document):
+    """What a database of pruned layers was made from (``database.json``); other things need another database."""
+
+    schema_version: Literal[1] = 1
+    weights_sha256: str
+    """Of all parameters and buffers of the dense model."""
+    calibration_sha256: str
+    """Of the calibration images, and of their labels where there are any."""
+    method: str
+    """The algorithm's version and constants."""
+
+
+class ChoiceLoss(_Document):
+    """Expected rise of the loss when a layer gets these zeros."""
+
+    layer: str
+    pattern: str
+    sparsity: float
+    loss: float
+    measured: float | None
+    """Rise that was measured with this layer alone pruned."""
+
+
+class StoredSensitivity(_Document):
+    """What was measured and searched with a database of pruned layers (``sensitivity.json``)."""
+
+    schema_version: Literal[1] = 1
+    choices: tuple[ChoiceLoss, ...]
+    rounding: dict[str, float]
+    scale: dict[str, float]

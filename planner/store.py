@@ -10,7 +10,10 @@ from .schema import Plan
 
 
 def _limits_by_way(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 filed the limits of sparsity under the kernel alone, for the choice or the fastest one considered."""
+    """Version 1 filed the limits of sparsity under the kernel alone, for the choice or the fastest one considered.
+
+    Sizes, the front and databases of pruned layers, which version 2 also brought, may all be missing.
+    """
     layers = []
     for layer in content["layers"]:
         by_time = sorted(layer["considered"], key=lambda candidate: candidate["time_s"]["median"])

@@ -1,24 +1,21 @@
-"""Meet a target: by one solution of the knapsack, or by bisection over speedups with the accuracy measured."""
+"""Meet the targets: several limits on time, one on bytes and one on accuracy, in any combination."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+import numpy as np
 
-from ..kernels.progress import Progress
-from .ablation import WeightChoice, choice_mask
-from .calibration import Calibration, accuracy_frac, label
 from .candidates import Option
-from .eval_mode import evaluating
-from .layer_weights import masked
 from .network_time import Network, knapsack_of, sure_speedup, total_time
 from .schema import SolverReport, Target
-from .solve import Solution, fastest, solve_knapsack
+from .size_limit import Floats, solve_within_bytes
+from .solve import Knapsack, Solution, fastest, solve_knapsack
+from .stored_bytes import weight_file_bytes
 
-BISECTIONS = 8
-"""Of the speedup; each halves the range, so the last is within 0.4 % of it."""
+TIGHTENING = (0.99, 0.98, 0.96, 0.93, 0.9)
+"""Of a time budget, where a plan that just meets one target misses another one by its errors alone."""
 SEARCH_TIME_LIMIT_S = 5.0
 
 
@@ -31,107 +28,187 @@ class Decision:
     best_reachable_speedup: float
 
 
-def decide(network: Network, target: Target) -> Decision:
-    """Least loss at a target speedup or latency; the fastest assignment where the target cannot be met."""
-    knapsack = knapsack_of(network, speedup=target.speedup)
-    quickest = fastest(knapsack)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the solver is asked.
+
+    Attributes
+    ----------
+    batch : int
+        Images of one forward pass, for throughput.
+    other_bytes : float
+        Of the model, beside the weights of its planned layers.
+    """
+
+    network: Network
+    target: Target
+    batch: int
+    other_bytes: float
+
+    def like(self, other: Question) -> Question:
+        """This network, asked what another one was asked."""
+        return replace(self, target=other.target)
+
+    def at_speedup(self, speedup: float) -> Question:
+        """The same network, asked for a speedup alone."""
+        return replace(self, target=Target(speedup=speedup))
+
+
+def decide(question: Question) -> Decision:
+    """Least loss within the limits on time and bytes; the fastest assignment where they cannot be met."""
+    network, target = question.network, question.target
+    quickest = fastest(knapsack_of(network, speedup=target.speedup))
     assert quickest.chosen is not None
-    assert quickest.upper_s is not None
     fastest_picked = network.picked(quickest.chosen)
     best = sure_speedup(network, fastest_picked)
-    dense_s = total_time(network, network.dense).median
-    budget_s = dense_s / target.speedup if target.speedup is not None else target.latency_s
-    assert budget_s is not None
-    solution = solve_knapsack(knapsack, budget_s=budget_s)
+    solution = solve_question(question)
     if solution.chosen is not None:
         picked = network.picked(solution.chosen)
-        report = _report(solution, _met_message(network, picked, solution))
-        return Decision(picked=picked, report=report, best_reachable_speedup=best)
+        return Decision(picked=picked, report=met_report(question, solution), best_reachable_speedup=best)
     if not any(len(layer.options) > 1 for layer in network.layers):
         return _nothing_faster(network, quickest)
-    median_x = dense_s / total_time(network, fastest_picked).median
-    if target.speedup is not None:
-        message = (
-            f"target speedup {target.speedup:g} cannot be met; best predicted {best:.2f}x "
-            f"(the upper quantile of the time; {median_x:.2f}x by medians)"
-        )
-    else:
-        message = (
-            f"target latency {budget_s * 1e3:.4g} ms cannot be met; best predicted {quickest.upper_s * 1e3:.4g} ms "
-            f"(upper quantile; {best:.2f}x against dense)"
-        )
     report = SolverReport(
-        status="infeasible", message=message, objective=None, bound=None, gap_frac=None, time_s=solution.duration_s
+        status="infeasible",
+        message=_why_infeasible(question, quickest, fastest_picked, best),
+        objective=None,
+        bound=None,
+        gap_frac=None,
+        time_s=solution.duration_s,
     )
     return Decision(picked=fastest_picked, report=report, best_reachable_speedup=best)
 
 
-def decide_by_accuracy(
-    model: nn.Module, network: Network, *, points: float, calibration: Calibration, progress: Progress
-) -> Decision:
-    """The fastest plan whose masked network, before any training, loses at most `points` of accuracy.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """A knapsack whose whole must need at most so much time."""
 
-    Bisection over the target speedup; each plan's masks are put into the model all at once and its accuracy is measured
-    on the calibration data. Training comes after, so this bounds the drop from above. Without labels the drop is that
-    of the agreement with the dense network.
-    """
-    knapsack = knapsack_of(network, speedup=1.0)
-    quickest = fastest(knapsack)
-    assert quickest.chosen is not None
-    best = sure_speedup(network, network.picked(quickest.chosen))
-    if not any(len(layer.options) > 1 for layer in network.layers):
-        return _nothing_faster(network, quickest)
-    dense_s = total_time(network, network.dense).median
-    with evaluating(model):
-        data = label(model, calibration)
-        dense_frac = accuracy_frac(model, data)
+    knapsack: Knapsack
+    budget_s: float
 
-        def drop_points(picked: Sequence[Option]) -> float:
-            with masked(model, _masks(model, network, picked)):
-                return 100.0 * (dense_frac - accuracy_frac(model, data))
+    def holds(self, chosen: Sequence[int]) -> bool:
+        return self.knapsack.upper_s(np.array(chosen)) <= self.budget_s * (1.0 + 2e-6)
 
-        found: tuple[Solution, float] | None = None
-        low, high = 1.0, best
-        for step in range(BISECTIONS):
-            progress("accuracy search", step, BISECTIONS)
-            # The fastest of all comes first: where it is accurate enough, no search is needed.
-            speedup = high if step == 0 else (low + high) / 2.0
-            solution = solve_knapsack(
-                knapsack_of(network, speedup=speedup), budget_s=dense_s / speedup, time_limit_s=SEARCH_TIME_LIMIT_S
-            )
-            if solution.chosen is not None:
-                drop = drop_points(network.picked(solution.chosen))
-                if drop <= points:
-                    found, low = (solution, drop), speedup
-                    if step == 0:
-                        break
-                    continue
-            high = speedup
-        progress("accuracy search", BISECTIONS, BISECTIONS)
-    if found is None or network.picked(found[0].chosen or ()) == network.dense:
-        message = (
-            f"every faster plan that was tried loses more than {points:g} points of calibration accuracy before "
-            "training; allow more, or give a target speedup and let training win the accuracy back"
+    def solve(self, loss: Floats, share: float, time_limit_s: float) -> Solution:
+        return solve_knapsack(
+            replace(self.knapsack, loss=loss), budget_s=share * self.budget_s, time_limit_s=time_limit_s
         )
-        return _dense_decision(network, message, best, duration_s=quickest.duration_s)
-    solution, drop = found
-    assert solution.chosen is not None
-    picked = network.picked(solution.chosen)
-    message = (
-        f"{_met_message(network, picked, solution)}; the masked, untrained network loses {drop:.2f} of the "
-        f"{points:g} points allowed on the calibration data"
+
+
+def solve_question(question: Question, *, layer_factors: Floats | None = None, time_limit_s: float = 30.0) -> Solution:
+    """The solver's answer alone; `chosen` is None where the limits cannot be met.
+
+    Parameters
+    ----------
+    layer_factors : array, optional
+        [layers], on the losses of each layer.
+    """
+    limits = _limits(question)
+    loss = limits[0].knapsack.loss
+    if layer_factors is not None:
+        loss = loss * layer_factors[limits[0].knapsack.layer]
+
+    def solve(losses: Floats) -> Solution:
+        return _solve_all(limits, losses, time_limit_s)
+
+    if question.target.model_bytes is None:
+        return solve(loss)
+    size = np.array([option_bytes(option) for layer in question.network.layers for option in layer.options])
+    return solve_within_bytes(loss, size, solve, limit=question.target.model_bytes - question.other_bytes)
+
+
+def _limits(question: Question) -> list[_Limit]:
+    network, target = question.network, question.target
+    dense_s = total_time(network, network.dense).median
+    found = []
+    # Without a limit on time, whatever is chosen must at least not be slower than dense.
+    speedup = 1.0 if target.speedup is None and latency_limit_s(question) is None else target.speedup
+    if speedup is not None:
+        found.append(_Limit(knapsack=knapsack_of(network, speedup=speedup), budget_s=dense_s / speedup))
+    latency_s = latency_limit_s(question)
+    if latency_s is not None:
+        found.append(_Limit(knapsack=knapsack_of(network, speedup=None), budget_s=latency_s))
+    return sorted(found, key=lambda limit: limit.budget_s)
+
+
+def latency_limit_s(question: Question) -> float | None:
+    """Of one batch, by the latency and the throughput that are asked for."""
+    target = question.target
+    found = [] if target.latency_s is None else [target.latency_s]
+    if target.throughput_per_s is not None:
+        found.append(question.batch / target.throughput_per_s)
+    return min(found, default=None)
+
+
+def _solve_all(limits: Sequence[_Limit], loss: Floats, time_limit_s: float) -> Solution:
+    """Mostly one limit implies the others; else the tightest is tightened until they hold."""
+    answer = limits[0].solve(loss, 1.0, time_limit_s)
+    if answer.chosen is None:
+        return answer
+    for limit in limits:
+        answer = limit.solve(loss, 1.0, time_limit_s) if limit is not limits[0] else answer
+        if answer.chosen is None or all(other.holds(answer.chosen) for other in limits):
+            return answer
+    for share in TIGHTENING:
+        answer = limits[0].solve(loss, share, time_limit_s)
+        if answer.chosen is None or all(other.holds(answer.chosen) for other in limits):
+            break
+    return answer
+
+
+def option_bytes(option: Option) -> float:
+    return weight_file_bytes(option.timed.problem)
+
+
+def model_file_bytes(question: Question, picked: Sequence[Option]) -> float:
+    """Of the whole model."""
+    return question.other_bytes + sum(option_bytes(option) for option in picked)
+
+
+def floor_s(network: Network) -> float:
+    """Time that no sparsity takes away: what lies between the layers, and calling and converting for each layer."""
+    return network.rest_s.median + sum(
+        layer.layer.calls * min(option.timed.around_s for option in layer.options) for layer in network.layers
     )
-    return Decision(picked=picked, report=_report(solution, message), best_reachable_speedup=best)
 
 
-def _masks(model: nn.Module, network: Network, picked: Sequence[Option]) -> Mapping[str, Tensor]:
-    masks = {}
-    for layer, option in zip(network.layers, picked, strict=True):
-        if option is not layer.dense:
-            candidate = option.candidate
-            choice = WeightChoice(layer=layer.layer.name, pattern=candidate.pattern, sparsity=candidate.sparsity)
-            masks[layer.layer.name] = choice_mask(model, choice)
-    return masks
+def _why_infeasible(question: Question, quickest: Solution, picked: Sequence[Option], best: float) -> str:
+    network, target = question.network, question.target
+    dense_s, planned_s = total_time(network, network.dense).median, total_time(network, picked).median
+    latency_s = latency_limit_s(question)
+    assert quickest.upper_s is not None
+    reasons = []
+    if target.speedup is not None and target.speedup > best:
+        reasons.append(
+            f"target speedup {target.speedup:g} cannot be met; best predicted {best:.2f}x "
+            f"(the upper quantile of the time; {dense_s / planned_s:.2f}x by medians)"
+        )
+    if latency_s is not None and latency_s < total_time(network, picked).high:
+        reached_s = total_time(network, picked).high
+        asked = f"target latency {latency_s * 1e3:.4g} ms"
+        if target.latency_s is None or latency_s < target.latency_s:
+            asked = f"target throughput {target.throughput_per_s:g} a second ({latency_s * 1e3:.4g} ms a batch)"
+        reasons.append(
+            f"{asked} cannot be met; best predicted {reached_s * 1e3:.4g} ms "
+            f"(upper quantile; {best:.2f}x against dense)"
+        )
+    if target.model_bytes is not None:
+        least = question.other_bytes + sum(min(map(option_bytes, layer.options)) for layer in network.layers)
+        if least > target.model_bytes:
+            reasons.append(
+                f"target size {target.model_bytes / 1e6:.4g} MB cannot be met by zeros that cost no time; "
+                f"least {least / 1e6:.4g} MB"
+            )
+    if not reasons:
+        reasons.append(
+            f"no plan meets all targets together; the fastest takes {quickest.upper_s * 1e3:.4g} ms at worst"
+        )
+    budget_s = min(limit.budget_s for limit in _limits(question))
+    if budget_s < floor_s(network):
+        reasons.append(
+            f"it lies below the floor of {floor_s(network) * 1e3:.4g} ms that operations between the layers, "
+            "conversions and calls of kernels take whatever is pruned; a larger batch would help, zeros cannot"
+        )
+    return "; ".join(reasons)
 
 
 def _nothing_faster(network: Network, quickest: Solution) -> Decision:
@@ -146,28 +223,31 @@ def _nothing_faster(network: Network, quickest: Solution) -> Decision:
             "no sparse kernel surely beats the dense one in any layer, though some do by medians: the predictions are "
             "too uncertain; profile with a larger budget on an idle machine, or leave the network dense"
         )
-    return _dense_decision(network, message, 1.0, duration_s=quickest.duration_s)
+    return dense_decision(network, message, 1.0, duration_s=quickest.duration_s)
 
 
-def _dense_decision(network: Network, message: str, best: float, *, duration_s: float) -> Decision:
+def dense_decision(network: Network, message: str, best: float, *, duration_s: float) -> Decision:
+    """Nothing is pruned, and why."""
     report = SolverReport(
         status="not_worth_it", message=message, objective=0.0, bound=0.0, gap_frac=0.0, time_s=duration_s
     )
     return Decision(picked=network.dense, report=report, best_reachable_speedup=best)
 
 
-def _met_message(network: Network, picked: Sequence[Option], solution: Solution) -> str:
+def met_report(question: Question, solution: Solution, more: str = "") -> SolverReport:
+    """Of a solution that meets the limits."""
+    network = question.network
+    picked = network.picked(solution.chosen or ())
     dense, planned = total_time(network, network.dense), total_time(network, picked)
-    return (
-        f"{solution.message}: {sure_speedup(network, picked):.2f}x at the upper quantile of the time, "
-        f"{dense.median / planned.median:.2f}x by medians"
-    )
-
-
-def _report(solution: Solution, message: str) -> SolverReport:
+    size = ""
+    if question.target.model_bytes is not None:
+        size = f", {model_file_bytes(question, picked) / 1e6:.4g} MB"
     return SolverReport(
         status=solution.status,
-        message=message,
+        message=(
+            f"{solution.message}: {sure_speedup(network, picked):.2f}x at the upper quantile of the time, "
+            f"{dense.median / planned.median:.2f}x by medians{size}{more}"
+        ),
         objective=solution.objective,
         bound=solution.bound,
         gap_frac=solution.gap_frac,

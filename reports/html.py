@@ -17,6 +17,7 @@ from .inputs import ReportInputs
 from .layers import LayerRow, layer_table
 from .machine import CeilingRow, ceiling_table, machine_facts, profile_mismatch
 from .plot_curves import CurvePanel, plot_curves
+from .plot_front import plot_front
 from .plot_hosts import plot_hosts
 from .plot_prediction import (
     PredictionQuality,
@@ -51,6 +52,7 @@ class ReportView:
     layers: tuple[LayerRow, ...]
     training: tuple[Markup, ...]
     training_facts: tuple[Fact, ...]
+    front: Markup | None
     solution: tuple[Fact, ...]
     machine: tuple[Fact, ...]
     ceilings: tuple[CeilingRow, ...]
@@ -92,7 +94,7 @@ def _view(inputs: ReportInputs, curves: Sequence[SpeedupCurve]) -> ReportView:
     plan, measurements = inputs.plan, inputs.measurements
     planned, dense = planned_predictions(measurements), dense_predictions(plan, measurements)
     profile, history = inputs.profile, inputs.history
-    target = check_target(plan.target, measurements)
+    target = check_target(plan.target, measurements, batch=plan.input_shape[0], planned_bytes=plan.totals.planned_bytes)
     return ReportView(
         inputs=inputs,
         verdict=give_verdict(measurements, plan.solver),
@@ -110,6 +112,7 @@ def _view(inputs: ReportInputs, curves: Sequence[SpeedupCurve]) -> ReportView:
         layers=layer_table(plan, measurements),
         training=() if history is None else plot_training(history),
         training_facts=() if history is None else training_facts(history),
+        front=plot_front(plan),
         solution=solution_facts(plan),
         machine=machine_facts(measurements),
         ceilings=() if profile is None else ceiling_table(profile),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..planner.schema import Plan
 from ..trainer.schema import TrainingHistory
 from .facts import Fact, facts
-from .format import duration, percent, points, ratio, seconds, seconds_with_range, significant
+from .format import duration, memory, percent, points, ratio, seconds, seconds_with_range, significant
 
 _SENSITIVITY = {
     "calibration": "measured on calibration data, one layer at a time",
@@ -29,6 +29,7 @@ def solution_facts(plan: Plan) -> tuple[Fact, ...]:
         ("best reachable speedup, predicted", ratio(totals.best_reachable_speedup)),
         ("loss increase before training, predicted", f"{significant(totals.loss_increase)} nat"),
         ("loss increase was", _SENSITIVITY[plan.sensitivity_source]),
+        ("model file, dense → planned", _sizes(plan)),
     )
 
 
@@ -53,6 +54,13 @@ def training_facts(history: TrainingHistory) -> tuple[Fact, ...]:
         ("autocast", "bfloat16" if config.autocast_bfloat16 else "off"),
         ("seed", str(config.seed)),
     )
+
+
+def _sizes(plan: Plan) -> str:
+    totals = plan.totals
+    if totals.dense_bytes is None or totals.planned_bytes is None:
+        return "not recorded"
+    return f"{memory(round(totals.dense_bytes))} → {memory(round(totals.planned_bytes))}, zeros packed"
 
 
 def _loss(value_nat: float | None) -> str:

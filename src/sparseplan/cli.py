@@ -94,12 +94,19 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--input", type=_shape, required=True, metavar="N,C,H,W", help="shape of one batch")
     plan.add_argument("--profile", type=Path, required=True)
     plan.add_argument("--data", metavar="SPEC", help="data that calibrates the loss of each choice")
-    target = plan.add_mutually_exclusive_group(required=True)
+    target = plan.add_argument_group("targets", "one or several; the plan meets them all")
     target.add_argument("--target-speedup", type=float, metavar="X", help="against the best dense network")
     target.add_argument("--target-latency-ms", type=float, metavar="T", help="of one batch")
+    target.add_argument("--target-throughput", type=float, metavar="N", help="images a second, in such batches")
     target.add_argument("--max-accuracy-drop", type=float, metavar="POINTS", help="before any training")
+    target.add_argument("--max-model-mb", type=float, metavar="MB", help="of the model as a file, zeros packed")
     plan.add_argument("--dtype", choices=("float32", "bfloat16", "any"), default="float32")
     plan.add_argument("--patterns", metavar="LIST", help="comma-separated, e.g. unstructured,filter+shape")
+    plan.add_argument(
+        "--database", type=Path, metavar="DIR", help="plan thoroughly, and keep what was found there for the next plan"
+    )
+    plan.add_argument("--search-s", type=float, default=60.0, metavar="S", help="with --database: time to search (60)")
+    plan.add_argument("--sweep", type=int, default=0, metavar="N", help="add the front of loss against time, N points")
     plan.add_argument("--out", type=Path, required=True, help="plan to write")
 
     explain = _add(commands, "explain", _explain, "why a layer got what it got, and what would change it")
@@ -296,9 +303,14 @@ def _plan(options: argparse.Namespace) -> str:
             data=options.data,
             target_speedup=options.target_speedup,
             target_latency_ms=options.target_latency_ms,
+            target_throughput=options.target_throughput,
             max_accuracy_drop=options.max_accuracy_drop,
+            max_model_mb=options.max_model_mb,
             dtype=options.dtype,
             patterns=DEFAULT_PATTERNS if options.patterns is None else options.patterns.split(","),
+            database=options.database,
+            search_s=options.search_s,
+            sweep=options.sweep,
             progress=bar,
         )
     if result.solver.status == "infeasible":

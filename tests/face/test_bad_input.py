@@ -75,10 +75,14 @@ def test_impossible_target_answers_with_the_best(fails: Fails, planning: list[st
     assert json.loads((tmp_path / "plan.json").read_text())["solver"]["status"] == "infeasible"
 
 
-def test_two_targets(fails: Fails, planning: list[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([*planning, "--target-speedup", "2", "--target-latency-ms", "1"])
-    assert stop.value.code == 2
+def test_targets(fails: Fails, planning: list[str]) -> None:
+    fails(planning, "no target given; give one or several of --target-speedup, --target-latency-ms")
+    fails([*planning, "--target-speedup", "2", "--target-throughput", "-1"], "--target-throughput -1: allowed is more")
+    fails([*planning, "--target-speedup", "2", "--sweep", "1"], "sweep of 1 points; allowed are 2 or more")
+
+
+def test_a_database_needs_data(fails: Fails, planning: list[str], tmp_path: Path) -> None:
+    fails([*planning, "--target-speedup", "2", "--database", str(tmp_path / "db")], "calibration data; give --data")
 
 
 def test_nan_weights(fails: Fails, planning: list[str], user_file: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from sparseplan.kernels.errors import InputError
 from sparseplan.planner.explain import explain
 from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
-from sparseplan.planner.reasons import why_lost
+from sparseplan.planner.reasons import faster_kernel, why_lost
 from sparseplan.planner.schema import Candidate, Plan, SkippedLayer, Target
 
 
@@ -108,3 +108,44 @@ def test_why_a_candidate_lost(plan: Plan, time_s: float, high_s: float, loss: fl
     chosen = candidate(plan, time_s=0.5, high_s=0.6, loss=0.2)
     dense = candidate(plan, time_s=1.0, high_s=1.0, loss=0.0)
     assert words in why_lost(candidate(plan, time_s=time_s, high_s=high_s, loss=loss), chosen, dense)
+
+
+def test_without_data_it_says_so(plan: Plan) -> None:
+    assert "no calibration data: losses are guessed from the size of the weights alone" in explain(plan)
+    assert "Model file       " in explain(plan)
+
+
+def test_the_front_and_what_the_layer_gets_along_it(
+    small_net: nn.Module, make_context: Callable[..., PlanContext]
+) -> None:
+    request = PlanRequest(
+        model_spec="test:net",
+        example=torch.randn(4, 1, 8, 8),
+        target=Target(speedup=2.0, latency_s=10.0, throughput_per_s=1.0, model_bytes=1e9),
+        patterns=("unstructured",),
+        sweep_points=5,
+    )
+    plan = make_plan(small_net, request, context=make_context({"conv2d_unstructured_fake": 0.5}))
+    text = explain(plan)
+    assert (
+        "Target: 2x faster than the best dense network, and at most 1e+04 ms a batch, and at least 1 images a second, "
+        "and at most 1000 MB as a file" in text
+    )
+    assert "Least loss against time:" in text
+    assert f"  {plan.front[1].speedup:.2f}x" in text
+    layer = explain(plan, "wide")
+    assert "At other targets: dense from 1.00x, unstructured " in layer
+
+
+def test_the_kernel_that_would_change_it(plan: Plan) -> None:
+    chosen = candidate(plan, time_s=0.5, high_s=0.6, loss=0.2)
+    dense = chosen.model_copy(update={"pattern": "dense", "loss_increase": 0.0, "sparsity": 0.0})
+    slower = candidate(plan, time_s=0.8, high_s=0.9, loss=0.1)
+    worse = candidate(plan, time_s=0.3, high_s=0.4, loss=0.5)
+    text = faster_kernel([slower, worse], chosen, dense)
+    assert text is not None
+    assert text.startswith(f"{slower.kernel} would have to be 1.50x faster, at worst")
+    assert faster_kernel([worse], chosen, dense) is None
+    left = faster_kernel([slower], dense, dense)
+    assert left is not None
+    assert "1.80x faster, at worst" in left

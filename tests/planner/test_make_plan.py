@@ -180,8 +180,8 @@ def test_no_dense_kernel_in_the_dtype_is_unsupported(small_net: nn.Module, make_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": Target()}, "0 targets given"),
-        ({"target": Target(speedup=2.0, latency_s=1.0)}, "2 targets given"),
+        ({"target": Target()}, "no target given"),
+        ({"target": Target(speedup=2.0, model_bytes=-1.0)}, "model_bytes -1: allowed is a number above 0"),
         ({"target": Target(speedup=float("nan"))}, "above 0"),
         ({"target": Target(max_accuracy_drop_points=1.0)}, "needs calibration data"),
         ({"patterns": ("blocky",)}, "unknown sparsity pattern 'blocky'"),

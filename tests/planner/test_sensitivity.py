@@ -11,7 +11,7 @@ from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.groups import magnitude_mask
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.planner.calibration import Labelled, label, sample_losses
-from sparseplan.planner.layer_weights import layer_weight, masked
+from sparseplan.planner.layer_weights import layer_weight, replaced
 from sparseplan.planner.sensitivity import Calibration, Sensitivity, WeightChoice, estimate_sensitivity
 
 LAYERS = ("stem", "wide", "grouped", "depthwise", "head")
@@ -110,7 +110,7 @@ def test_masks_are_undone_when_evaluation_fails(trained_net: nn.Module) -> None:
     before = weight.clone()
 
     def fail_while_masked() -> None:
-        with masked(trained_net, {"wide": torch.zeros_like(weight, dtype=torch.bool)}):
+        with replaced(trained_net, {"wide": torch.zeros_like(weight)}):
             assert not weight.any()
             raise KeyboardInterrupt
 

@@ -11,6 +11,7 @@ import pytest
 from report_samples import FakeModel, losing_measurements, renamed, sample_inputs
 
 from sparseplan.kernels.errors import InputError
+from sparseplan.planner.schema import FrontPoint
 from sparseplan.reports.curves import speedup_curves
 from sparseplan.reports.html import render_report, write_report
 from sparseplan.reports.inputs import ReportInputs
@@ -267,3 +268,17 @@ def test_writing_is_whole_or_an_input_error(tmp_path: Path, html: str) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(InputError, match="cannot write"):
         write_report(tmp_path / "missing" / "report.html", html)
+
+
+def test_the_front_is_drawn_where_there_is_one(page: Page) -> None:
+    assert "Each point is the plan of least expected loss" not in page.text
+    plan = INPUTS.plan
+    points = tuple(
+        FrontPoint(speedup=speedup, time_s=plan.totals.dense_time_s, loss_increase=loss, layers=())
+        for speedup, loss in ((1.0, 0.0), (1.4, 0.02), (2.0, 0.3))
+    )
+    totals = plan.totals.model_copy(update={"dense_bytes": 4e6, "planned_bytes": 1e6})
+    shown = Page(render(replace(INPUTS, plan=plan.model_copy(update={"front": points, "totals": totals}))))
+    assert "Each point is the plan of least expected loss" in shown.text
+    assert "1.40× asked" in shown.text
+    assert "3.81 MiB → 977 KiB" in shown.text

@@ -93,14 +93,22 @@ def test_verdict_where_the_planner_found_nothing_faster() -> None:
         (Target(latency_s=1e-3), "missed"),
         (Target(max_accuracy_drop_points=0.5), "met"),
         (Target(max_accuracy_drop_points=0.1), "missed"),
+        (Target(throughput_per_s=8300.0), "met"),
+        (Target(throughput_per_s=8400.0), "met, within the uncertainty"),
+        (Target(throughput_per_s=8600.0), "missed"),
+        (Target(model_bytes=2e6), "met"),
+        (Target(model_bytes=1e6), "missed"),
+        (Target(speedup=1.5, latency_s=2e-3), "met"),
+        (Target(speedup=1.5, latency_s=1e-3), "missed"),
+        (Target(speedup=1.85, latency_s=2e-3), "met, within the uncertainty"),
     ],
 )
 def test_target(target: Target, status: str) -> None:
-    assert check_target(target, MEASURED).status == status
+    assert check_target(target, MEASURED, batch=16, planned_bytes=1.5e6).status == status
 
 
 def test_target_names_what_was_asked_and_found() -> None:
-    check = check_target(Target(max_accuracy_drop_points=0.5), MEASURED)
+    check = check_target(Target(max_accuracy_drop_points=0.5), MEASURED, batch=16)
     assert "at most 0.5 points" in check.asked
     assert check.measured == "−0.3 points of accuracy"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,12 +18,14 @@ from ..kernels.registry import REGISTRY
 from ..model_spec import load_model
 from ..perfmodel.fit import fit_performance_model
 from ..planner.example import random_example
+from ..planner.expected_loss import SEARCH_BUDGET_S
 from ..planner.make_plan import DEFAULT_PATTERNS, PlanContext, PlanRequest, make_plan
 from ..planner.schema import DtypePolicy, Plan, Target
 from ..planner.sensitivity import Calibration
 from ..planner.store import save_plan
 from ..profiles.references import profile_file
 from ..profiles.store import load_profile
+from ..trainer.data import DataSplits
 from ..trainer.store import load_weights
 from .batch import parse_shape
 from .elsewhere import machine_of
@@ -40,9 +43,14 @@ def plan(
     data: str | None = None,
     target_speedup: float | None = None,
     target_latency_ms: float | None = None,
+    target_throughput: float | None = None,
     max_accuracy_drop: float | None = None,
+    max_model_mb: float | None = None,
     dtype: DtypePolicy = "float32",
     patterns: Sequence[str] = DEFAULT_PATTERNS,
+    database: str | Path | None = None,
+    search_s: float = SEARCH_BUDGET_S,
+    sweep: int = 0,
     progress: Progress = silent,
 ) -> Plan:
     """Plan the sparsity of a model for the machine of a profile.
@@ -61,18 +69,27 @@ def plan(
         Trained dense weights (safetensors); the SPEC's own when left out.
     data : str, optional
         SPEC of the data that calibrates the loss of each choice; without it weight magnitudes stand in.
-    target_speedup, target_latency_ms, max_accuracy_drop : float
-        Exactly one: against the best dense network; of one batch; in points of accuracy before training.
+    target_speedup, target_latency_ms, target_throughput, max_accuracy_drop, max_model_mb : float
+        One or several, all of which the plan meets: against the best dense network; of one batch; images a second in
+        such batches; points of accuracy before training; megabytes of the model as a file.
     dtype : {"float32", "bfloat16", "any"}
     patterns : sequence of str
         Patterns that may be chosen.
+    database : path, optional
+        Folder of pruned layers: plan thoroughly, by removing weights one by one and refitting the others, and by a
+        search on the whole network. It takes minutes, goes on after an interruption, and makes planning again for
+        other targets or machines a matter of seconds. Needs `data`.
+    search_s : float
+        With `database`: time of the search, seconds.
+    sweep : int
+        Points of the front of loss against time that goes into the plan as well; 0 for none.
 
     Returns
     -------
     Plan
         Also where the target cannot be met: then its solver status is "infeasible" and it is the fastest one.
     """
-    target = _target(target_speedup, target_latency_ms, max_accuracy_drop)
+    target = _target(target_speedup, target_latency_ms, target_throughput, max_accuracy_drop, max_model_mb)
     for text in patterns:
         parse_pattern(text)
     shape = parse_shape(input)
@@ -93,6 +110,9 @@ def plan(
             dtype_policy=dtype,
             patterns=tuple(patterns),
             calibration=calibration,
+            pruned_layers=None if database is None else Path(database),
+            search_budget_s=search_s,
+            sweep_points=sweep,
         ),
         context=PlanContext(
             profile=measured,
@@ -108,28 +128,48 @@ def plan(
     return result
 
 
-def _target(speedup: float | None, latency_ms: float | None, drop: float | None) -> Target:
-    given = [value for value in (speedup, latency_ms, drop) if value is not None]
-    if len(given) != 1:
-        raise InputError(
-            f"{len(given)} targets given; give exactly one of --target-speedup, --target-latency-ms, "
-            "--max-accuracy-drop"
-        )
-    if speedup is not None and not speedup >= 1:
-        raise InputError(f"--target-speedup {speedup:g}: allowed is 1 or more")
-    if latency_ms is not None and not latency_ms > 0:
-        raise InputError(f"--target-latency-ms {latency_ms:g}: allowed is more than 0")
-    if drop is not None and not 0 <= drop <= 100:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    """A target as the command line names it: the option, its value, the least that is allowed, in what."""
+
+    option: str
+    value: float | None
+    least: float
+    text: str
+
+
+def _target(
+    speedup: float | None,
+    latency_ms: float | None,
+    throughput: float | None,
+    drop: float | None,
+    model_mb: float | None,
+) -> Target:
+    asked = (
+        _Ask(option="--target-speedup", value=speedup, least=1.0, text="1 or more"),
+        _Ask(option="--target-latency-ms", value=latency_ms, least=0.0, text="more than 0"),
+        _Ask(option="--target-throughput", value=throughput, least=0.0, text="more than 0 images a second"),
+        _Ask(option="--max-accuracy-drop", value=drop, least=0.0, text="0 to 100 points"),
+        _Ask(option="--max-model-mb", value=model_mb, least=0.0, text="more than 0"),
+    )
+    if all(each.value is None for each in asked):
+        raise InputError(f"no target given; give one or several of {', '.join(each.option for each in asked)}")
+    for each in asked:
+        may_be_least = "more than" not in each.text
+        if each.value is not None and not (each.value > each.least or (may_be_least and each.value == each.least)):
+            raise InputError(f"{each.option} {each.value:g}: allowed is {each.text}")
+    if drop is not None and drop > 100:
         raise InputError(f"--max-accuracy-drop {drop:g}: allowed is 0 to 100 points")
     return Target(
         speedup=speedup,
         latency_s=None if latency_ms is None else latency_ms / 1e3,
+        throughput_per_s=throughput,
         max_accuracy_drop_points=drop,
+        model_bytes=None if model_mb is None else model_mb * 1e6,
     )
 
 
 def _calibration(data: str, shape: tuple[int, ...], progress: Progress) -> Calibration:
-    """Images of the validation split: decisions never see the test data."""
     splits = load_data(data, progress=progress)
     images = splits.validation.images
     if tuple(images.shape[1:]) != shape[1:]:
@@ -137,7 +177,13 @@ def _calibration(data: str, shape: tuple[int, ...], progress: Progress) -> Calib
             f"--input {','.join(map(str, shape))}: the images of {data} are {list(images.shape[1:])}; "
             f"give --input N,{','.join(str(size) for size in images.shape[1:])}"
         )
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:CALIBRATION_IMAGES]
+    return calibration_of(splits, CALIBRATION_IMAGES)
+
+
+def calibration_of(splits: DataSplits, count: int) -> Calibration:
+    """Some images of the validation split, the same ones each time: decisions never see the test data."""
+    images = splits.validation.images
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
     return Calibration(images=splits.normalise(images[order]), labels=splits.validation.labels[order])
 
 

@@ -1,0 +1,242 @@
+"""Compare plans: the loss of a network pruned in one shot, without training, at equal predicted time.
+
+    python -m benchmarks.networks.compare_plans --model zoo:resnet56 --weights W --data cifar10:DIR --input 64,3,32,32 \
+        --profile machine.json --pattern unstructured --speedups 1.3,1.7,2.5 --out runs/compare
+
+All ways choose from the same database of pruned layers and the same predicted times; see `choose_rivals`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from sparseplan.commands.plan import CALIBRATION_IMAGES, calibration_of
+from sparseplan.data_spec import load_data
+from sparseplan.kernels.cpu import detect_machine
+from sparseplan.kernels.registry import REGISTRY
+from sparseplan.model_spec import load_model
+from sparseplan.perfmodel.fit import fit_performance_model
+from sparseplan.planner.accuracy_target import stitching
+from sparseplan.planner.calibration import Calibration, Labelled, accuracy_frac, label, sample_losses
+from sparseplan.planner.candidates import join_loss, wanted_choices
+from sparseplan.planner.capture import capture
+from sparseplan.planner.focus import focus_choices
+from sparseplan.planner.layer_weights import replaced
+from sparseplan.planner.make_plan import call_overhead_s, for_threads, rest_time
+from sparseplan.planner.network_time import Network, total_time
+from sparseplan.planner.options import LayerOptions, Machinery, time_options
+from sparseplan.planner.pruned_layers import PrunedLayers, prune_layers
+from sparseplan.planner.pruned_store import PrunedStore
+from sparseplan.planner.schema import Target
+from sparseplan.planner.search_scales import Draw, Stitching, draw_factor, search_scales
+from sparseplan.planner.sensitivity import Sensitivity, estimate_sensitivity
+from sparseplan.planner.stitch import stitched_loss
+from sparseplan.planner.targets import Question
+from sparseplan.profiles.store import load_profile
+from sparseplan.progress_bar import ProgressBar
+from sparseplan.trainer.store import load_weights
+
+from .choose_rivals import (
+    Floats,
+    Picked,
+    Race,
+    choose_by_arithmetic,
+    choose_by_magnitude,
+    choose_uniform,
+    draw_spdy,
+    make_race,
+    spdy_losses,
+)
+from .plot_comparison import plot_comparison
+
+TEST_IMAGES = 2000
+FOREVER_S = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """What all ways have in common."""
+
+    model: nn.Module
+    pattern: str
+    options: tuple[LayerOptions, ...]
+    network: Network
+    pruned: PrunedLayers
+    data: Labelled
+    evaluations: int
+    progress: ProgressBar
+
+
+def main() -> int:
+    arguments = _arguments()
+    torch.manual_seed(0)
+    profile = load_profile(arguments.profile)
+    model = load_model(arguments.model).eval()
+    load_weights(model, arguments.weights)
+    splits = load_data(arguments.data)
+    calibration = calibration_of(splits, CALIBRATION_IMAGES)
+    test = Labelled(
+        images=splits.normalise(splits.test.images[:: max(len(splits.test.images) // TEST_IMAGES, 1)]),
+        labels=splits.test.labels[:: max(len(splits.test.images) // TEST_IMAGES, 1)],
+    )
+    example = torch.randn(arguments.input)
+    captured = for_threads(capture(model, example), profile.threads)
+    performance = fit_performance_model(profile, REGISTRY)
+    machinery = Machinery(
+        performance_model=performance,
+        machine=detect_machine(),
+        registry=REGISTRY,
+        call_overhead_s=call_overhead_s(profile),
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, object]] = []
+    for pattern in arguments.patterns:
+        options, form = time_options(captured.layers, [pattern], dtype_policy="float32", machinery=machinery)
+        rest_s = rest_time(captured.rest, form.dtype, performance)
+        names = [layer.name for layer in captured.layers]
+        with ProgressBar() as bar, torch.no_grad():
+            contest = _prepare(model, pattern, options, rest_s, names, calibration, arguments, bar)
+            for speedup in arguments.speedups:
+                for row in _run(contest, speedup, test):
+                    rows.append({"model": arguments.model, "pattern": pattern, "target": speedup, **row})
+                    pd.DataFrame(rows).to_csv(arguments.out / "plans.csv", index=False)
+                    print(" ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
+    table = pd.DataFrame(rows)
+    plot_comparison(table, arguments.out / "plans.svg")
+    print(table.pivot_table(index=["pattern", "target"], columns="way", values="test_loss").round(3).to_string())
+    return 0
+
+
+def _prepare(
+    model: nn.Module,
+    pattern: str,
+    options: tuple[LayerOptions, ...],
+    rest_s: object,
+    names: Sequence[str],
+    calibration: Calibration,
+    arguments: argparse.Namespace,
+    bar: ProgressBar,
+) -> Contest:
+    choices = wanted_choices(options)
+    store = PrunedStore(arguments.out / "pruned")
+    pruned = prune_layers(model, choices, calibration=calibration, store=store, progress=bar)
+
+    def ask(found: Sensitivity) -> Question:
+        return Question(
+            network=Network(layers=join_loss(options, found), rest_s=rest_s),
+            target=Target(speedup=arguments.speedups[len(arguments.speedups) // 2]),
+            batch=arguments.input[0],
+            other_bytes=0.0,
+        )
+
+    found = estimate_sensitivity(
+        model,
+        choices,
+        layers=names,
+        calibration=calibration,
+        pruned=pruned,
+        focus=lambda known: focus_choices(ask(known)),
+        budget_s=arguments.sensitivity_s,
+        progress=bar,
+    )
+    return Contest(
+        model=model,
+        pattern=pattern,
+        options=options,
+        network=ask(found).network,
+        pruned=pruned,
+        data=label(model, calibration),
+        evaluations=arguments.evaluations,
+        progress=bar,
+    )
+
+
+def _run(contest: Contest, speedup: float, test: Labelled) -> Iterator[Mapping[str, object]]:
+    race = make_race(contest.network, speedup)
+    own = np.array([option.candidate.loss_increase for layer in race.network.layers for option in layer.options])
+    ways = {
+        "dense": lambda: race.network.dense,
+        "uniform": lambda: choose_uniform(race),
+        "global magnitude": lambda: choose_by_magnitude(race, contest.model, contest.pattern),
+        "flop-guided": lambda: choose_by_arithmetic(race),
+        "SPDY": lambda: _search(contest, race, spdy_losses(race), draw_spdy),
+        "ours, no search": lambda: race.solve(own),
+        "ours": lambda: _search(contest, race, own, draw_factor),
+    }
+    for way, choose in ways.items():
+        picked = choose()
+        if picked is None:
+            yield {"way": way, "time_s": np.nan}
+            continue
+        plan = stitching(race.network, picked)
+        weights = {choice.layer: contest.pruned.weight(choice) for choice in plan}
+        with replaced(contest.model, weights):
+            test_loss = float(sample_losses(contest.model, test).mean())
+            test_accuracy = accuracy_frac(contest.model, test)
+        yield {
+            "way": way,
+            "time_s": total_time(race.network, picked).median,
+            "dense_time_s": total_time(race.network, race.network.dense).median,
+            "calibration_loss": stitched_loss(contest.model, plan, contest.pruned.weight, contest.data),
+            "test_loss": test_loss,
+            "test_accuracy_frac": test_accuracy,
+            "pruned_layers": len(plan),
+        }
+
+
+def _search(contest: Contest, race: Race, loss: Floats, draw: Draw) -> Picked | None:
+    """The search of factors, with the same number of stitched networks for everyone."""
+    names = [layer.layer.name for layer in race.network.layers]
+    plans: dict[Stitching, Picked] = {}
+
+    def solve(scale: Mapping[str, float]) -> list[Stitching] | None:
+        factors = np.array([scale[name] for name in names])
+        picked = race.solve(loss * factors[race.knapsack.layer])
+        if picked is None:
+            return None
+        plan = stitching(race.network, picked)
+        plans[plan] = picked
+        return [plan]
+
+    found = search_scales(
+        names,
+        solve=solve,
+        stitched_loss=lambda plan: stitched_loss(contest.model, plan, contest.pruned.weight, contest.data),
+        budget_s=FOREVER_S,
+        most_evaluated=contest.evaluations,
+        draw=draw,
+        progress=contest.progress,
+    )
+    return None if found is None else plans[found.plans[0]]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.networks.compare_plans", description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--input", type=_numbers(int), required=True)
+    parser.add_argument("--profile", type=Path, required=True)
+    parser.add_argument("--patterns", type=lambda text: text.split(","), default=["unstructured", "block:16x1"])
+    parser.add_argument("--speedups", type=_numbers(float), default=[1.3, 1.7, 2.5])
+    parser.add_argument("--sensitivity-s", type=float, default=60.0)
+    parser.add_argument("--evaluations", type=int, default=100, help="stitched networks a search may measure")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def _numbers(kind: type) -> object:
+    return lambda text: [kind(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
