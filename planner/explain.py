@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..kernels.errors import InputError
 from ..perfmodel.schema import Interval
 from .reasons import milliseconds, percent, speed, why_lost, zeros
-from .schema import Candidate, LayerPlan, Plan
+from .schema import Candidate, LayerPlan, Plan, WidthPlan
 
 
 def explain(plan: Plan, layer: str | None = None) -> str:
@@ -63,10 +63,24 @@ def _explain_plan(plan: Plan) -> str:
         f"Best reachable   {totals.best_reachable_speedup:.2f}x at the upper quantile of the time",
         f"Loss             +{totals.loss_increase:.3g}, {_LOSS[plan.sensitivity_source]}, before training",
     ]
+    if plan.widths:
+        lines += [
+            "",
+            "Widths that layers share:",
+            *(f"  {line}" for line in _table([_width_row(w) for w in plan.widths])),
+        ]
+    if plan.fixed_widths:
+        lines += ["", "Output widths that stay:"]
+        lines += [f"  {fixed.name}: {fixed.reason}" for fixed in plan.fixed_widths]
     if plan.skipped:
         lines += ["", "Not planned:"]
         lines += [f"  {skipped.name} ({skipped.kind}): {skipped.reason}" for skipped in plan.skipped]
     return "\n".join(lines) + "\n"
+
+
+def _width_row(width: WidthPlan) -> tuple[str, str, str, str]:
+    sharing = ", ".join(dict.fromkeys(part.module for part in width.group.slices))
+    return width.group.name, f"{width.kept} of {width.group.units}", f"+{width.loss_increase:.3g}", sharing
 
 
 _LOSS = {
@@ -82,6 +96,7 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
         "",
         f"Chosen   {zeros(chosen)} on {chosen.kernel}, {_range(chosen.time_s)}, bound by {layer.binding_resource}",
         f"Dense    {dense.kernel}, {_range(dense.time_s)}",
+        *_widths(layer, plan),
         f"Calls    {layer.calls} in one forward pass; times are of one call",
     ]
     if layer.considered:
@@ -104,6 +119,17 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _widths(layer: LayerPlan, plan: Plan) -> list[str]:
+    """The groups that decide the widths of a layer."""
+    named = [
+        f"{'output' if part.axis == 'out' else 'input'} {width.kept} of {width.group.units} ({width.group.name})"
+        for width in plan.widths
+        for part in width.group.slices
+        if part.module == layer.name
+    ]
+    return [f"Widths   {'; '.join(named)}"] if named else []
+
+
 def _pays(layer: LayerPlan, kernel: str) -> str:
     first, last = layer.break_even_sparsity[kernel], layer.useful_sparsity.get(kernel)
     if first is None:
@@ -115,6 +141,8 @@ def _pays(layer: LayerPlan, kernel: str) -> str:
 
 def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
     chosen, dense = layer.chosen, layer.dense
+    if layer.problem.weight_shape != layer.full_problem.weight_shape or chosen.time_s.median == 0.0:
+        return "another target: its width groups are weighed against all other layers."
     sparse = [candidate for candidate in layer.considered if candidate.pattern != "dense"]
     sure = [candidate for candidate in sparse if candidate.time_s.high < dense.time_s.median]
     if chosen.pattern != "dense":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -10,20 +9,22 @@ from torch import Tensor, nn
 
 from ..kernels.errors import InputError, UnsupportedError
 from ..kernels.pattern import SasPart, parse_pattern
-from ..kernels.problem import DTYPE_BYTES, Dtype
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import KernelSpec, Machine
 from ..perfmodel.predict import PerformanceModel
-from ..perfmodel.schema import Interval
 from ..profiles.schema import MachineProfile
-from .assemble import LayerWriter, totals_of
+from .assemble import LayerWriter, totals_of, width_plans
 from .candidates import join_loss, wanted_choices
-from .capture import Captured, RestOperation, capture
+from .capture import Captured, capture
+from .couple import NO_COUPLING, Coupling, couple
+from .eval_mode import evaluating
 from .network_time import Network
-from .options import Machinery, add_times, time_options
+from .options import NARROWING, REMOVAL, Machinery, time_options
+from .rest import rest_time
 from .schema import DtypePolicy, Plan, Target
 from .sensitivity import BUDGET_S, Calibration, estimate_sensitivity
 from .targets import Decision, decide, decide_by_accuracy
+from .width_loss import width_losses
 
 DEFAULT_PATTERNS = ("unstructured", "block:16x1", "filter", "channel", "shape", "filter+shape")
 CALL_CEILING = "latency_s:torch_op"
@@ -119,7 +120,8 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             + ("; ".join(f"{layer.name}: {layer.reason}" for layer in captured.skipped) or "the model has none")
             + ")"
         )
-    options, form = time_options(
+    coupling = _coupling(model, captured, request, progress)
+    timed = time_options(
         captured.layers,
         request.patterns,
         dtype_policy=request.dtype_policy,
@@ -129,19 +131,26 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             registry=context.registry,
             call_overhead_s=call_overhead_s(context.profile),
         ),
+        groups=coupling.groups,
     )
+    # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
+    budget_s = request.sensitivity_budget_s if any(each.choosable for each in timed.layers) else 0.0
+    wanted = wanted_choices(timed.layers)
     sensitivity = estimate_sensitivity(
         model,
-        wanted_choices(options),
+        wanted,
         layers=[layer.name for layer in captured.layers],
         calibration=request.calibration,
-        # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
-        budget_s=request.sensitivity_budget_s if any(each.faster for each in options) else 0.0,
+        budget_s=budget_s if wanted else 0.0,
         progress=progress,
     )
     network = Network(
-        layers=join_loss(options, sensitivity),
-        rest_s=rest_time(captured.rest, form.dtype, context.performance_model),
+        layers=join_loss(timed.layers, sensitivity),
+        widths=timed.widths,
+        width_loss=width_losses(
+            model, timed.widths.groups, calibration=request.calibration, budget_s=budget_s, progress=progress
+        ),
+        rest=rest_time(captured.rest, timed.form.dtype, context.performance_model, timed.widths.groups),
     )
     decision = _decide(model, network, request, progress)
     writer = LayerWriter(context.performance_model)
@@ -154,8 +163,11 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         patterns=request.patterns,
         target=request.target,
         layers=tuple(
-            writer.layer_plan(layer, picked) for layer, picked in zip(network.layers, decision.picked, strict=True)
+            writer.layer_plan(layer, picked)
+            for layer, picked in zip(network.layers, decision.picked.layers, strict=True)
         ),
+        widths=width_plans(network, decision.picked),
+        fixed_widths=coupling.fixed,
         skipped=captured.skipped,
         totals=totals_of(network, decision),
         solver=decision.report,
@@ -164,6 +176,18 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         profile_sha256=context.profile_sha256,
         profile_path=context.profile_path,
     )
+
+
+def _coupling(model: nn.Module, captured: Captured, request: PlanRequest, progress: Progress) -> Coupling:
+    """Width groups, where an allowed pattern is theirs to carry out."""
+    kinds = {kind for text in request.patterns for kind in parse_pattern(text).kinds}
+    if kinds.isdisjoint({*NARROWING, REMOVAL}):
+        return NO_COUPLING
+    progress("coupling", 0, 1)
+    with evaluating(model):
+        coupling = couple(model, request.example, layers=[layer.name for layer in captured.layers])
+    progress("coupling", 1, 1)
+    return coupling
 
 
 def _decide(model: nn.Module, network: Network, request: PlanRequest, progress: Progress) -> Decision:
@@ -188,9 +212,3 @@ def call_overhead_s(profile: MachineProfile) -> float:
     if not found:
         raise InputError(f"the profile has no ceiling {CALL_CEILING}; make the profile again")
     return min(found, key=lambda ceiling: abs(ceiling.threads - profile.threads)).value
-
-
-def rest_time(rest: Sequence[RestOperation], dtype: Dtype, model: PerformanceModel) -> Interval:
-    """What lies between the layers, all together."""
-    share = DTYPE_BYTES[dtype] / DTYPE_BYTES["float32"]
-    return add_times([model.predict_elementwise(each.operation, share * each.bytes_moved).interval for each in rest])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .schema import Candidate
+from .schema import Candidate, WidthGroup
 
 
 def milliseconds(time_s: float) -> str:
@@ -22,6 +22,8 @@ def zeros(candidate: Candidate) -> str:
 
 def speed(candidate: Candidate, dense: Candidate) -> str:
     """Against the best dense way: ``3.1x faster than dense``."""
+    if candidate.time_s.median == 0.0:
+        return "takes no time"
     ratio = dense.time_s.median / candidate.time_s.median
     return f"{ratio:.2f}x faster than dense" if ratio >= 1.0 else f"{1.0 / ratio:.2f}x slower than dense"
 
@@ -78,3 +80,12 @@ def why_lost(candidate: Candidate, chosen: Candidate, dense: Candidate) -> str:
     extra = candidate.loss_increase - chosen.loss_increase
     faster = "faster" if time.median < chosen.time_s.median else "faster at worst"
     return f"{faster}, but {extra:.3g} more loss, which buys more in other layers"
+
+
+def why_width(group: WidthGroup, kept: int, loss: float) -> str:
+    """Of a width group."""
+    if kept == group.units:
+        return f"all {group.units} units stay"
+    if kept == 0:
+        return f"the whole branch goes, loss +{loss:.3g}"
+    return f"{kept} of {group.units} units stay in all {len(group.slices)} modules that share them, loss +{loss:.3g}"

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
+from ..kernels.pattern import DENSE
 from ..kernels.progress import Progress
 from .ablation import WeightChoice, choice_mask
 from .calibration import Calibration, accuracy_frac, label
-from .candidates import Option
 from .eval_mode import evaluating
+from .knapsack import Solution
 from .layer_weights import masked
-from .network_time import Network, knapsack_of, sure_speedup, total_time
+from .narrow import strongest_units
+from .network_time import Network, Picked, knapsack_of, sure_speedup, total_time
+from .options import NO_KERNEL
 from .schema import SolverReport, Target
-from .solve import Solution, fastest, solve_knapsack
+from .solve import fastest, solve_knapsack
+from .width_loss import narrowed_for_a_while
 
 BISECTIONS = 8
-"""Of the speedup; each halves the range, so the last is within 0.4 % of it."""
+"""Of the logarithm of the speedup; each halves the range, so the last is within 0.4 % of it."""
 SEARCH_TIME_LIMIT_S = 5.0
 
 
@@ -26,7 +32,7 @@ SEARCH_TIME_LIMIT_S = 5.0
 class Decision:
     """What is chosen for each layer, and how that came about."""
 
-    picked: tuple[Option, ...]
+    picked: Picked
     report: SolverReport
     best_reachable_speedup: float
 
@@ -47,7 +53,7 @@ def decide(network: Network, target: Target) -> Decision:
         picked = network.picked(solution.chosen)
         report = _report(solution, _met_message(network, picked, solution))
         return Decision(picked=picked, report=report, best_reachable_speedup=best)
-    if not any(len(layer.options) > 1 for layer in network.layers):
+    if not network.has_choice:
         return _nothing_faster(network, quickest)
     median_x = dense_s / total_time(network, fastest_picked).median
     if target.speedup is not None:
@@ -79,15 +85,15 @@ def decide_by_accuracy(
     quickest = fastest(knapsack)
     assert quickest.chosen is not None
     best = sure_speedup(network, network.picked(quickest.chosen))
-    if not any(len(layer.options) > 1 for layer in network.layers):
+    if not network.has_choice:
         return _nothing_faster(network, quickest)
     dense_s = total_time(network, network.dense).median
     with evaluating(model):
         data = label(model, calibration)
         dense_frac = accuracy_frac(model, data)
 
-        def drop_points(picked: Sequence[Option]) -> float:
-            with masked(model, _masks(model, network, picked)):
+        def drop_points(picked: Picked) -> float:
+            with _carrying(model, network, picked):
                 return 100.0 * (dense_frac - accuracy_frac(model, data))
 
         found: tuple[Solution, float] | None = None
@@ -95,7 +101,7 @@ def decide_by_accuracy(
         for step in range(BISECTIONS):
             progress("accuracy search", step, BISECTIONS)
             # The fastest of all comes first: where it is accurate enough, no search is needed.
-            speedup = high if step == 0 else (low + high) / 2.0
+            speedup = high if step == 0 else math.sqrt(low * high)
             solution = solve_knapsack(
                 knapsack_of(network, speedup=speedup), budget_s=dense_s / speedup, time_limit_s=SEARCH_TIME_LIMIT_S
             )
@@ -108,7 +114,7 @@ def decide_by_accuracy(
                     continue
             high = speedup
         progress("accuracy search", BISECTIONS, BISECTIONS)
-    if found is None or network.picked(found[0].chosen or ()) == network.dense:
+    if found is None or found[0].chosen is None or network.picked(found[0].chosen) == network.dense:
         message = (
             f"every faster plan that was tried loses more than {points:g} points of calibration accuracy before "
             "training; allow more, or give a target speedup and let training win the accuracy back"
@@ -124,14 +130,22 @@ def decide_by_accuracy(
     return Decision(picked=picked, report=_report(solution, message), best_reachable_speedup=best)
 
 
-def _masks(model: nn.Module, network: Network, picked: Sequence[Option]) -> Mapping[str, Tensor]:
+@contextmanager
+def _carrying(model: nn.Module, network: Network, picked: Picked) -> Iterator[None]:
+    """The model with the zeros of a decision for a while: widths first, then what is skipped in what is left."""
+    narrowed = [
+        (each.group, strongest_units(model, each.group, kept))
+        for each, kept in zip(network.widths.groups, picked.kept, strict=True)
+        if kept < each.group.units
+    ]
     masks = {}
-    for layer, option in zip(network.layers, picked, strict=True):
-        if option is not layer.dense:
-            candidate = option.candidate
+    for layer, option in zip(network.layers, picked.layers, strict=True):
+        candidate = option.candidate
+        if option is not layer.dense and candidate.kernel != NO_KERNEL and candidate.pattern != DENSE.text:
             choice = WeightChoice(layer=layer.layer.name, pattern=candidate.pattern, sparsity=candidate.sparsity)
             masks[layer.layer.name] = choice_mask(model, choice)
-    return masks
+    with narrowed_for_a_while(model, narrowed), masked(model, masks):
+        yield
 
 
 def _nothing_faster(network: Network, quickest: Solution) -> Decision:
@@ -156,7 +170,7 @@ def _dense_decision(network: Network, message: str, best: float, *, duration_s: 
     return Decision(picked=network.dense, report=report, best_reachable_speedup=best)
 
 
-def _met_message(network: Network, picked: Sequence[Option], solution: Solution) -> str:
+def _met_message(network: Network, picked: Picked, solution: Solution) -> str:
     dense, planned = total_time(network, network.dense), total_time(network, picked)
     return (
         f"{solution.message}: {sure_speedup(network, picked):.2f}x at the upper quantile of the time, "

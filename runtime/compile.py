@@ -11,17 +11,19 @@ from ..kernels.pattern import DENSE
 from ..kernels.registry import kernel_named
 from ..kernels.spec import Machine
 from ..planner.match import check_plan_fits
+from ..planner.options import NO_KERNEL
 from ..planner.schema import LayerPlan, Plan
 from .fuse import absorb_relu, fuse, replace_module
+from .narrow import narrowed_model
 from .swapped_layer import SwappedLayer
 
 
 def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense: Collection[str] = ()) -> nn.Module:
     """Build the network that the plan describes out of a model whose weights carry the plan's zeros.
 
-    Batch-norm is folded into the convolution before it, and a ReLU behind a swapped layer becomes part of its kernel.
-    Layers that the plan leaves dense stay torch modules, so that the host (eager or torch.compile) runs them as it
-    runs the dense network.
+    Layers are cut to the plan's widths for good. Batch-norm is folded into the convolution before it, and a ReLU behind
+    a swapped layer becomes part of its kernel. Layers that the plan leaves dense stay torch modules, so that the host
+    (eager or torch.compile) runs them as it runs the dense network.
 
     Parameters
     ----------
@@ -38,12 +40,12 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
     Raises
     ------
     InputError
-        If the plan is for another model.
+        If the plan is for another model, or the weights do not carry its zeros.
     UnsupportedError
         If a kernel that the plan names cannot run on this machine; it is never silently replaced.
     """
     check_plan_fits(plan, model)
-    fused = fuse(model)
+    fused = fuse(narrowed_model(model, plan))
     for layer in plan.layers:
         if not is_swapped(layer) or layer.name in keep_dense:
             continue
@@ -62,4 +64,4 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
 
 def is_swapped(layer: LayerPlan) -> bool:
     """Whether the plan runs the layer on a kernel that skips zeros; dense layers are left to the host in its dtype."""
-    return layer.chosen.pattern != DENSE.text
+    return layer.chosen.pattern != DENSE.text and layer.chosen.kernel != NO_KERNEL

@@ -19,7 +19,7 @@ def plan(small_net: nn.Module, make_context: Callable[..., PlanContext]) -> Plan
         model_spec="test:net",
         example=torch.randn(4, 1, 8, 8),
         target=Target(speedup=2.0),
-        patterns=("unstructured", "filter"),
+        patterns=("unstructured",),
     )
     efficiency = {"conv2d_unstructured_fake": 0.5, "linear_unstructured_fake": 1e-3}
     made = make_plan(small_net, request, context=make_context(efficiency))

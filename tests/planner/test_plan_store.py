@@ -30,7 +30,9 @@ def test_a_plan_survives_the_file(plan: Plan, tmp_path: Path) -> None:
 
 def test_the_golden_file_of_version_1_is_read() -> None:
     plan = load_plan(GOLDEN)
-    assert plan.schema_version == 1
+    assert plan.schema_version == 2
+    assert plan.widths == ()
+    assert plan.layers[1].full_problem == plan.layers[1].problem.as_dense()
     assert plan.model == "test:net"
     assert plan.target.speedup == 1.5
     assert [layer.name for layer in plan.layers] == ["stem", "wide", "grouped", "depthwise", "head"]

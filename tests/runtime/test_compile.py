@@ -63,6 +63,7 @@ def _plan(kernel: str = KERNEL) -> Plan:
     layers = tuple(
         LayerPlan(
             name=name,
+            full_problem=problem.as_dense(),
             problem=problem.with_sparsity("unstructured", SPARSITY),
             chosen=candidate("unstructured", SPARSITY, kernel),
             dense=candidate("dense", 0.0, DENSE_KERNEL),
