@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError
+from ..kernels.groups import magnitude_mask
+from ..kernels.pattern import Pattern
 from ..kernels.weight_view import weight_view
 from .schema import ChannelSlice, WidthGroup
 
@@ -174,3 +176,42 @@ def living_units(model: nn.Module, group: WidthGroup, count: int) -> list[int]:
             f"{group.units}; give weights that were trained to this plan"
         )
     return strongest_units(model, group, count)
+
+
+def mask_of_left(weight: Tensor, left: tuple[Tensor, Tensor], pattern: Pattern, sparsity: float) -> Tensor:
+    """Mask of a pattern in what widths have left of a weight.
+
+    Parameters
+    ----------
+    weight : Tensor
+        [K, C, R, S].
+    left : tuple of Tensor
+        Indices of the rows and of the columns that stay.
+    sparsity : float
+        Of what is left.
+
+    Returns
+    -------
+    Tensor
+        bool, [K, C, R, S]; True wherever a width has taken the weight.
+    """
+    rows, columns = left
+    mask = torch.ones_like(weight, dtype=torch.bool)
+    if len(rows) and len(columns):
+        inner = magnitude_mask(weight[rows][:, columns], pattern, sparsity)
+        mask[rows[:, None], columns[None, :]] = inner
+    return mask
+
+
+def left_of(model: nn.Module, layer: str, kept: Sequence[tuple[WidthGroup, Kept]]) -> tuple[Tensor, Tensor]:
+    """Indices of the rows and columns of a layer's weight that stay with some units of groups."""
+    module = model.get_submodule(layer)
+    weight = weight_view(module)
+    stays = [torch.ones(weight.shape[axis], dtype=torch.bool) for axis in (0, 1)]
+    for group, units in kept:
+        for part in group.slices:
+            if part.module == layer:
+                axis = sliced_axis(module, part)
+                stays[axis][sliced_channels(module, part, removed_units(group, units))] = False
+    rows, columns = (each.nonzero().flatten() for each in stays)
+    return rows, columns

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..kernels.pattern import DENSE
+from ..kernels.pattern import DENSE, parse_pattern
 from ..kernels.progress import Progress
-from .ablation import WeightChoice, choice_mask
 from .calibration import Calibration, accuracy_frac, label
 from .eval_mode import evaluating
 from .knapsack import Solution
-from .layer_weights import masked
-from .narrow import strongest_units
+from .layer_weights import layer_weight, masked
+from .narrow import left_of, mask_of_left, strongest_units
 from .network_time import Network, Picked, knapsack_of, sure_speedup, total_time
 from .options import NO_KERNEL
 from .schema import SolverReport, Target
@@ -142,8 +141,10 @@ def _carrying(model: nn.Module, network: Network, picked: Picked) -> Iterator[No
     for layer, option in zip(network.layers, picked.layers, strict=True):
         candidate = option.candidate
         if option is not layer.dense and candidate.kernel != NO_KERNEL and candidate.pattern != DENSE.text:
-            choice = WeightChoice(layer=layer.layer.name, pattern=candidate.pattern, sparsity=candidate.sparsity)
-            masks[layer.layer.name] = choice_mask(model, choice)
+            name = layer.layer.name
+            left = left_of(model, name, narrowed)
+            pattern = parse_pattern(candidate.pattern)
+            masks[name] = mask_of_left(layer_weight(model, name), left, pattern, candidate.sparsity)
     with narrowed_for_a_while(model, narrowed), masked(model, masks):
         yield
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..kernels.groups import magnitude_mask
 from ..kernels.weight_view import weight_view
+from ..planner.narrow import mask_of_left
 from .assignment import Assignment, LayerSparsity, planned_module
 from .group_lasso import shrink_doomed_groups, structured_parts
 from .masked_width import MaskedWidth, masked_width
@@ -109,19 +110,15 @@ def _left(module: nn.Module, widths: Sequence[MaskedWidth], axis: int) -> Tensor
 def _update_layer(layer: MaskedLayer, left: tuple[Tensor, Tensor], *, done_frac: float, lasso: float) -> None:
     target, weight = layer.target, weight_view(layer.module)
     rows, columns = left
-    if not len(rows) or not len(columns):
-        return
-    inner = weight[rows][:, columns]
-    shrunk = lasso > 0 and bool(structured_parts(target.pattern))
+    shrunk = lasso > 0 and bool(structured_parts(target.pattern)) and len(rows) > 0 and len(columns) > 0
     if shrunk:
+        inner = weight[rows][:, columns]
         inner = shrink_doomed_groups(inner, target.pattern, sparsity=target.sparsity, strength=lasso)
         weight[rows[:, None], columns[None, :]] = inner
-    kept = magnitude_mask(inner, target.pattern, cubic_sparsity(done_frac, final=target.sparsity))
+    kept = mask_of_left(weight, left, target.pattern, cubic_sparsity(done_frac, final=target.sparsity))
     if shrunk and done_frac < 1.0:
-        kept &= inner != 0
-    whole = torch.ones_like(weight, dtype=torch.bool)
-    whole[rows[:, None], columns[None, :]] = kept
-    layer.mask.copy_(whole.reshape(layer.mask.shape))
+        kept &= weight != 0
+    layer.mask.copy_(kept.reshape(layer.mask.shape))
 
 
 @torch.no_grad()
