@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import nn
 
 from ..kernels.progress import Progress
-from .ablation import PrunedWeight, WeightChoice
+from .ablation import PrunedWeight
 from .calibration import Calibration, accuracy_frac, label
-from .candidates import Option
+from .carry_zeros import carrying
 from .eval_mode import evaluating
-from .layer_weights import replaced
-from .network_time import Network
-from .solve import Solution
+from .knapsack import Solution
+from .network_time import Picked
 from .targets import SEARCH_TIME_LIMIT_S, Decision, Question, decide, dense_decision, met_report, solve_question
 
 BISECTIONS = 8
-"""Of the speedup; each halves the range, so the last is within 0.4 % of it."""
-
-
-def stitching(network: Network, picked: Sequence[Option]) -> tuple[WeightChoice, ...]:
-    """The pruned layers of an assignment."""
-    return tuple(
-        WeightChoice(layer=layer.layer.name, pattern=option.candidate.pattern, sparsity=option.candidate.sparsity)
-        for layer, option in zip(network.layers, picked, strict=True)
-        if option.candidate.pattern != "dense"
-    )
+"""Of the logarithm of the speedup; each halves the range, so the last is within 0.4 % of it."""
 
 
 def decide_by_accuracy(
@@ -46,9 +37,8 @@ def decide_by_accuracy(
         data = label(model, calibration)
         dense_frac = accuracy_frac(model, data)
 
-        def drop_points(picked: Sequence[Option]) -> float:
-            weights = {choice.layer: pruned(choice) for choice in stitching(question.network, picked)}
-            with replaced(model, weights):
+        def drop_points(picked: Picked) -> float:
+            with carrying(model, question.network, picked, pruned):
                 return 100.0 * (dense_frac - accuracy_frac(model, data))
 
         if target.given_time_or_size:
@@ -56,7 +46,7 @@ def decide_by_accuracy(
         return _search(question, drop_points, points, progress)
 
 
-def _check(found: Decision, drop_points: Callable[[Sequence[Option]], float], points: float) -> Decision:
+def _check(found: Decision, drop_points: Callable[[Picked], float], points: float) -> Decision:
     """A plan for other targets: is it accurate enough?"""
     if found.report.status not in ("optimal", "time_limit"):
         return found
@@ -71,9 +61,7 @@ def _check(found: Decision, drop_points: Callable[[Sequence[Option]], float], po
     return replace(found, report=found.report.model_copy(update={"status": "infeasible", "message": message}))
 
 
-def _search(
-    question: Question, drop_points: Callable[[Sequence[Option]], float], points: float, progress: Progress
-) -> Decision:
+def _search(question: Question, drop_points: Callable[[Picked], float], points: float, progress: Progress) -> Decision:
     network = question.network
     quickest = decide(question.at_speedup(1.0))
     best = quickest.best_reachable_speedup
@@ -84,7 +72,7 @@ def _search(
     for step in range(BISECTIONS):
         progress("accuracy search", step, BISECTIONS)
         # The fastest of all comes first: where it is accurate enough, no search is needed.
-        speedup = high if step == 0 else (low + high) / 2.0
+        speedup = high if step == 0 else math.sqrt(low * high)
         solution = solve_question(question.at_speedup(speedup), time_limit_s=SEARCH_TIME_LIMIT_S)
         if solution.chosen is not None:
             drop = drop_points(network.picked(solution.chosen))
@@ -95,7 +83,7 @@ def _search(
                 continue
         high = speedup
     progress("accuracy search", BISECTIONS, BISECTIONS)
-    if found is None or network.picked(found[0].chosen or ()) == network.dense:
+    if found is None or found[0].chosen is None or network.picked(found[0].chosen) == network.dense:
         message = (
             f"every faster plan that was tried loses more than {points:g} points of calibration accuracy before "
             "training; allow more, or give a target speedup and let training win the accuracy back"
@@ -103,5 +91,9 @@ def _search(
         return dense_decision(network, message, best, duration_s=quickest.report.time_s)
     solution, drop = found
     more = f"; the pruned, untrained network loses {drop:.2f} of the {points:g} points allowed on the calibration data"
-    picked = network.picked(solution.chosen or ())
-    return Decision(picked=picked, report=met_report(question, solution, more), best_reachable_speedup=best)
+    assert solution.chosen is not None
+    return Decision(
+        picked=network.picked(solution.chosen),
+        report=met_report(question, solution, more),
+        best_reachable_speedup=best,
+    )

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from ..kernels.pattern import parse_pattern
 from .ablation import WeightChoice
 from .capture import CapturedLayer
-from .options import LayerOptions, TimedOption
+from .options import NO_KERNEL, LayerOptions, TimedOption
 from .schema import Candidate
 from .sensitivity import Sensitivity
+from .widths import State
 
 LEAST_GAIN_FRAC = 0.002
 """More loss must buy at least this share of the time; smaller steps are far below what predictions can tell apart."""
@@ -31,7 +32,7 @@ class LayerCandidates:
     Attributes
     ----------
     options : tuple of Option
-        Best dense first; then those for which no other has both less loss and less time.
+        Best dense first; then those for which no other at the same widths has both less loss and less time.
     losers : tuple of Option
         Dominated or slower than dense, one of the slower a pattern.
     """
@@ -56,17 +57,23 @@ def join_loss(layers: Sequence[LayerOptions], sensitivity: Sensitivity) -> tuple
 
 
 def _layer_candidates(each: LayerOptions, sensitivity: Sensitivity) -> LayerCandidates:
-    dense = _with_loss(each, each.dense, sensitivity)
-    faster = [_with_loss(each, option, sensitivity) for option in each.faster]
-    kept, dominated = [dense], []
-    # By loss, then time: whatever is not faster than everything before it is dominated.
-    limit_s = each.dense.time_s.high
-    for option in sorted(faster, key=lambda found: (found.candidate.loss_increase, found.candidate.time_s.high)):
-        if option.candidate.time_s.high < (1.0 - LEAST_GAIN_FRAC) * limit_s:
-            limit_s = option.candidate.time_s.high
-            kept.append(option)
-        else:
-            dominated.append(option)
+    states: dict[State, list[Option]] = {}
+    for timed in (each.dense, *each.narrower, *each.faster):
+        states.setdefault(timed.state, []).append(_with_loss(each, timed, sensitivity))
+    kept: list[Option] = []
+    dominated: list[Option] = []
+    for options in states.values():
+        # By loss, then time: whatever is not faster than everything before it is dominated.
+        limit_s = options[0].candidate.time_s.high
+        kept.append(options[0])
+        for option in sorted(
+            options[1:], key=lambda found: (found.candidate.loss_increase, found.candidate.time_s.high)
+        ):
+            if option.candidate.time_s.high < (1.0 - LEAST_GAIN_FRAC) * limit_s:
+                limit_s = option.candidate.time_s.high
+                kept.append(option)
+            else:
+                dominated.append(option)
     slow = [_with_loss(each, option, sensitivity) for option in _least_slow(each)]
     return LayerCandidates(layer=each.layer, options=tuple(kept), losers=(*dominated, *slow))
 
@@ -86,8 +93,10 @@ def _choice(each: LayerOptions, option: TimedOption) -> WeightChoice:
 
 def _with_loss(each: LayerOptions, option: TimedOption, sensitivity: Sensitivity) -> Option:
     problem = option.problem
-    loss = 0.0 if parse_pattern(problem.pattern).is_dense else sensitivity.loss[_choice(each, option)]
-    if problem.dtype == "bfloat16":
+    removed = option.kernel == NO_KERNEL
+    # What goes with its branch is counted with the width that is 0 there.
+    loss = 0.0 if removed or parse_pattern(problem.pattern).is_dense else sensitivity.loss[_choice(each, option)]
+    if problem.dtype == "bfloat16" and not removed:
         loss += sensitivity.rounding[each.layer.name]
     return Option(
         candidate=Candidate(

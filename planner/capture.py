@@ -19,6 +19,7 @@ from .capture_export import trace_by_export
 from .capture_fx import trace_by_fx
 from .capture_hooks import trace_by_hooks
 from .eval_mode import evaluating
+from .origins import bytes_by_layer, channel_origins
 from .schema import SkippedLayer
 from .trace import Trace, TracedOperation
 
@@ -85,10 +86,17 @@ class CapturedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestOperation:
-    """An operation between the layers and the bytes that it reads and writes."""
+    """An operation between the layers and the bytes that it reads and writes.
+
+    Attributes
+    ----------
+    by_layer : tuple
+        (layer, the part of the bytes that grows with its output width).
+    """
 
     operation: str
     bytes_moved: float
+    by_layer: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +278,7 @@ def _rest_operations(trace: Trace, planned: frozenset[str]) -> tuple[RestOperati
     A batch norm directly behind a layer folds into its weights, and a ReLU directly behind either runs inside the
     layer's kernel: both are free where nothing else reads the value between.
     """
+    origins = channel_origins(trace, planned)
     readers = Counter(value.key for operation in trace for value in operation.inputs)
     layer_outputs: set[str] = set()
     normed_outputs: set[str] = set()
@@ -288,7 +297,12 @@ def _rest_operations(trace: Trace, planned: frozenset[str]) -> tuple[RestOperati
             layer_outputs |= keys if source in layer_outputs else set()
             normed_outputs |= keys if source in normed_outputs else set()
         elif operation.operation not in _FREE:
-            moved = sum(value.bytes_moved for value in (*operation.inputs, *operation.outputs))
-            name = _PROFILED.get(operation.operation, operation.operation)
-            rest.append(RestOperation(operation=name, bytes_moved=moved + operation.weight_bytes))
+            values = (*operation.inputs, *operation.outputs)
+            rest.append(
+                RestOperation(
+                    operation=_PROFILED.get(operation.operation, operation.operation),
+                    bytes_moved=sum(value.bytes_moved for value in values) + operation.weight_bytes,
+                    by_layer=bytes_by_layer(values, origins),
+                )
+            )
     return tuple(rest)

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from ..perfmodel.schema import Interval
 from .candidates import join_loss
 from .capture import capture
-from .make_plan import for_threads, rest_time
+from .make_plan import for_threads
 from .network_time import Network, total_time
 from .options import Machinery, NetworkForm, time_options
+from .rest import rest_time
 from .sensitivity import Sensitivity
 
 _NOTHING_PRUNED = Sensitivity(source="magnitude", loss={}, rounding={}, measured={})
@@ -33,9 +34,11 @@ def predict_dense(
         Memory order and dtype between the layers that is predicted fastest.
     """
     captured = for_threads(capture(model, example), threads)
-    options, form = time_options(captured.layers, (), dtype_policy="float32", machinery=machinery)
+    timed = time_options(captured.layers, (), dtype_policy="float32", machinery=machinery)
     network = Network(
-        layers=join_loss(options, _NOTHING_PRUNED),
-        rest_s=rest_time(captured.rest, form.dtype, machinery.performance_model),
+        layers=join_loss(timed.layers, _NOTHING_PRUNED),
+        widths=timed.widths,
+        width_loss=(),
+        rest=rest_time(captured.rest, timed.form.dtype, machinery.performance_model),
     )
-    return total_time(network, network.dense), form
+    return total_time(network, network.dense), timed.form

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..kernels.errors import InputError
 from ..perfmodel.schema import Interval
 from .reasons import faster_kernel, milliseconds, percent, speed, why_lost, zeros
-from .schema import Candidate, LayerPlan, Plan
+from .schema import Candidate, LayerPlan, Plan, WidthPlan
 
 
 def explain(plan: Plan, layer: str | None = None) -> str:
@@ -67,6 +67,12 @@ def _explain_plan(plan: Plan) -> str:
     ]
     if totals.planned_bytes is not None and totals.dense_bytes is not None:
         lines.append(f"Model file       {totals.dense_bytes / 1e6:.4g} MB -> {totals.planned_bytes / 1e6:.4g} MB")
+    if plan.widths:
+        rows_of_widths = _table([_width_row(width) for width in plan.widths])
+        lines += ["", "Widths that layers share:", *(f"  {line}" for line in rows_of_widths)]
+    if plan.fixed_widths:
+        lines += ["", "Output widths that stay:"]
+        lines += [f"  {fixed.name}: {fixed.reason}" for fixed in plan.fixed_widths]
     if plan.front:
         lines += ["", "Least loss against time:", *_table(_front(plan))]
     if plan.skipped:
@@ -96,21 +102,30 @@ def _weights(plan: Plan) -> str:
         )
     if plan.pruned_layers_path is None:
         return "zeros by magnitude; with --database the others are refitted and the whole network is searched"
-    return f"refitted after removal, from {plan.pruned_layers_path}; training starts from zeros by magnitude"
+    return (
+        f"refitted after removal, from {plan.pruned_layers_path}, every layer at its full width; training starts from "
+        "zeros by magnitude"
+    )
 
 
 def _front(plan: Plan) -> list[tuple[str, ...]]:
-    header = ("  speedup", "time", "loss", "layers pruned")
+    header = ("  speedup", "time", "loss", "layers pruned", "widths narrowed")
     rows = [
         (
             f"  {point.speedup:.2f}x",
             milliseconds(point.time_s.median),
             f"+{point.loss_increase:.3g}",
             f"{len(point.layers)} of {len(plan.layers)}",
+            f"{len(point.widths)} of {len(plan.widths)}",
         )
         for point in plan.front
     ]
-    return [header, *rows]
+    return [row if plan.widths else row[:-1] for row in (header, *rows)]
+
+
+def _width_row(width: WidthPlan) -> tuple[str, str, str, str]:
+    sharing = ", ".join(dict.fromkeys(part.module for part in width.group.slices))
+    return width.group.name, f"{width.kept} of {width.group.units}", f"+{width.loss_increase:.3g}", sharing
 
 
 _LOSS = {
@@ -127,6 +142,7 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
         f"Chosen   {zeros(chosen)} on {chosen.kernel}, {_range(chosen.time_s)}, bound by {layer.binding_resource}"
         + _outside(chosen),
         f"Dense    {dense.kernel}, {_range(dense.time_s)}{_outside(dense)}",
+        *_widths(layer, plan),
         f"Calls    {layer.calls} in one forward pass; times are of one call",
     ]
     if layer.considered:
@@ -146,7 +162,7 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
         lines += ["", "Sparsity at which a pattern pays:"]
         lines += [f"  {way}: {_pays(layer, way)}" for way in layer.break_even_sparsity]
     lines += ["", f"What would change this: {_what_would_change(layer, plan)}"]
-    kernel = faster_kernel(layer.considered, chosen, dense)
+    kernel = faster_kernel(layer.considered, chosen)
     if kernel is not None:
         lines.append(f"Another kernel: {kernel}.")
     if plan.front:
@@ -156,6 +172,17 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
 
 def _outside(candidate: Candidate) -> str:
     return f"; {_OUTSIDE_MEANS}" if candidate.extrapolated else ""
+
+
+def _widths(layer: LayerPlan, plan: Plan) -> list[str]:
+    """The groups that decide the widths of a layer."""
+    named = [
+        f"{'output' if part.axis == 'out' else 'input'} {width.kept} of {width.group.units} ({width.group.name})"
+        for width in plan.widths
+        for part in width.group.slices
+        if part.module == layer.name
+    ]
+    return [f"Widths   {'; '.join(named)}"] if named else []
 
 
 def _pays(layer: LayerPlan, way: str) -> str:
@@ -169,6 +196,8 @@ def _pays(layer: LayerPlan, way: str) -> str:
 
 def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
     chosen, dense = layer.chosen, layer.dense
+    if layer.problem.weight_shape != layer.full_problem.weight_shape or chosen.time_s.median == 0.0:
+        return "another target: its width groups are weighed against all other layers."
     sparse = [candidate for candidate in layer.considered if candidate.pattern != "dense"]
     sure = [candidate for candidate in sparse if candidate.time_s.high < dense.time_s.median]
     if chosen.pattern != "dense":

@@ -6,6 +6,7 @@ from ..kernels.pattern import parse_pattern
 from .ablation import WeightChoice
 from .candidates import Option
 from .network_time import knapsack_of, sure_speedup
+from .options import NO_KERNEL
 from .solve import fastest
 from .targets import SEARCH_TIME_LIMIT_S, Question, solve_question
 
@@ -20,7 +21,8 @@ def questions_near(question: Question) -> list[Question]:
         return [question]
     network = question.network
     quick = fastest(knapsack_of(network, speedup=1.0)).chosen
-    best = max(sure_speedup(network, network.picked(quick or ())), 1.0)
+    assert quick is not None
+    best = max(sure_speedup(network, network.picked(quick)), 1.0)
     return [question.at_speedup(best**power) for power in POWERS]
 
 
@@ -33,7 +35,7 @@ def focus_choices(question: Question) -> list[WeightChoice]:
         answer = solve_question(each, time_limit_s=SEARCH_TIME_LIMIT_S)
         if answer.chosen is None:
             continue
-        for layer, option in zip(network.layers, network.picked(answer.chosen), strict=True):
+        for layer, option in zip(network.layers, network.picked(answer.chosen).layers, strict=True):
             place = layer.options.index(option)
             _add(chosen, layer.layer.name, option)
             for neighbour in layer.options[max(place - 1, 0) : place + 2]:
@@ -47,6 +49,6 @@ def focus_choices(question: Question) -> list[WeightChoice]:
 
 def _add(table: dict[WeightChoice, float], name: str, option: Option) -> None:
     candidate = option.candidate
-    if not parse_pattern(candidate.pattern).is_dense:
+    if candidate.kernel != NO_KERNEL and not parse_pattern(candidate.pattern).is_dense:
         choice = WeightChoice(layer=name, pattern=candidate.pattern, sparsity=candidate.sparsity)
         table[choice] = candidate.loss_increase

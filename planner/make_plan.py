@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,28 +11,32 @@ from torch import Tensor, nn
 
 from ..kernels.errors import InputError, UnsupportedError
 from ..kernels.pattern import parse_pattern
-from ..kernels.problem import DTYPE_BYTES, Dtype
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import KernelSpec, Machine
 from ..perfmodel.predict import PerformanceModel
-from ..perfmodel.schema import Interval
 from ..profiles.schema import MachineProfile
 from .ablation import PrunedWeight
 from .accuracy_target import decide_by_accuracy
-from .assemble import LayerWriter, totals_of
+from .assemble import LayerWriter, totals_of, width_plans
 from .candidates import join_loss, wanted_choices
-from .capture import Captured, RestOperation, capture
+from .capture import Captured, capture
+from .couple import NO_COUPLING, Coupling, couple
+from .eval_mode import evaluating
 from .expected_loss import SEARCH_BUDGET_S, Effort, expected_losses
 from .network_time import Network
-from .options import Machinery, add_times, time_options
+from .options import NARROWING, REMOVAL, Machinery, time_options
+from .rest import rest_time
 from .schema import DtypePolicy, Plan, Target
 from .sensitivity import BUDGET_S, Calibration, Sensitivity
 from .stored_bytes import other_bytes
 from .sweep import FEWEST_POINTS, sweep
 from .targets import Decision, Question, decide
+from .width_loss import width_losses
 
 DEFAULT_PATTERNS = ("unstructured", "block:16x1", "filter", "channel", "shape", "filter+shape")
 CALL_CEILING = "latency_s:torch_op"
+WIDTH_SHARE = 0.5
+"""Of the time for measuring losses, at most for those of widths, where there are others to measure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +60,15 @@ class PlanRequest:
     pruned_layers : Path or None
         Folder of the database of pruned layers, made or gone on with: weights are then removed one by one and the
         others refitted, and the plan is searched on the stitched network. Where it holds the losses already, nothing
-        is measured. Without it weights go by magnitude, which takes seconds.
+        is measured. Without it weights go by magnitude, which takes seconds. Layers then keep the widths they share:
+        the database is of weights refitted at full width.
     search_budget_s : float
         Wall-clock time of the search on the stitched network, seconds.
     sweep_points : int
         Points of the front of loss against time; 0 for none.
+    shared_widths : bool
+        Whether channels that several layers share may go, in all of them together. Planning then takes longer, minutes
+        for deep networks, as every pair of widths of every layer is predicted.
     """
 
     model_spec: str
@@ -73,6 +81,7 @@ class PlanRequest:
     pruned_layers: Path | None = None
     search_budget_s: float = SEARCH_BUDGET_S
     sweep_points: int = 0
+    shared_widths: bool = False
 
     def __post_init__(self) -> None:
         given = self.target.given
@@ -139,7 +148,8 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             + ("; ".join(f"{layer.name}: {layer.reason}" for layer in captured.skipped) or "the model has none")
             + ")"
         )
-    options, form = time_options(
+    coupling = _coupling(model, captured, request, progress)
+    timed = time_options(
         captured.layers,
         request.patterns,
         dtype_policy=request.dtype_policy,
@@ -149,29 +159,43 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             registry=context.registry,
             call_overhead_s=call_overhead_s(context.profile),
         ),
+        groups=coupling.groups,
     )
     names = [layer.name for layer in captured.layers]
-    rest_s = rest_time(captured.rest, form.dtype, context.performance_model)
+    choices = wanted_choices(timed.layers)
+    # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
+    hopeful = any(each.choosable for each in timed.layers)
+    budget_s = request.sensitivity_budget_s if hopeful else 0.0
+    start = time.perf_counter()
+    width_loss = width_losses(
+        model,
+        timed.widths.groups,
+        calibration=request.calibration,
+        budget_s=(WIDTH_SHARE if choices else 1.0) * budget_s,
+        progress=progress,
+    )
+    spent_s = time.perf_counter() - start
+    rest = rest_time(captured.rest, timed.form.dtype, context.performance_model, timed.widths.groups)
     apart = other_bytes(model, names)
 
     def ask(found: Sensitivity) -> Question:
         return Question(
-            network=Network(layers=join_loss(options, found), rest_s=rest_s),
+            network=Network(
+                layers=join_loss(timed.layers, found), widths=timed.widths, width_loss=width_loss, rest=rest
+            ),
             target=request.target,
             batch=request.example.shape[0],
             other_bytes=apart,
         )
 
-    # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
-    hopeful = any(each.faster for each in options)
     sensitivity, pruned = expected_losses(
         model,
-        wanted_choices(options),
+        choices,
         layers=names,
         ask=ask,
         effort=Effort(
             calibration=request.calibration,
-            sensitivity_budget_s=request.sensitivity_budget_s if hopeful else 0.0,
+            sensitivity_budget_s=max(budget_s - spent_s, 0.0) if choices else 0.0,
             pruned_layers=request.pruned_layers if hopeful else None,
             search_budget_s=request.search_budget_s,
         ),
@@ -191,8 +215,10 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         target=request.target,
         layers=tuple(
             writer.layer_plan(layer, picked)
-            for layer, picked in zip(question.network.layers, decision.picked, strict=True)
+            for layer, picked in zip(question.network.layers, decision.picked.layers, strict=True)
         ),
+        widths=width_plans(question.network, decision.picked),
+        fixed_widths=coupling.fixed,
         skipped=captured.skipped,
         totals=totals_of(question, decision),
         solver=decision.report,
@@ -203,6 +229,22 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         profile_sha256=context.profile_sha256,
         profile_path=context.profile_path,
     )
+
+
+def _coupling(model: nn.Module, captured: Captured, request: PlanRequest, progress: Progress) -> Coupling:
+    """Width groups, where they were asked for and an allowed pattern is theirs to carry out.
+
+    The refitted weights of a database of pruned layers are for layers at their full width: with one, channels go layer
+    by layer, uncoupled.
+    """
+    kinds = {kind for text in request.patterns for kind in parse_pattern(text).kinds}
+    if not request.shared_widths or request.pruned_layers is not None or kinds.isdisjoint({*NARROWING, REMOVAL}):
+        return NO_COUPLING
+    progress("coupling", 0, 1)
+    with evaluating(model):
+        coupling = couple(model, request.example, layers=[layer.name for layer in captured.layers])
+    progress("coupling", 1, 1)
+    return coupling
 
 
 def _decide(
@@ -228,9 +270,3 @@ def call_overhead_s(profile: MachineProfile) -> float:
     if not found:
         raise InputError(f"the profile has no ceiling {CALL_CEILING}; make the profile again")
     return min(found, key=lambda ceiling: abs(ceiling.threads - profile.threads)).value
-
-
-def rest_time(rest: Sequence[RestOperation], dtype: Dtype, model: PerformanceModel) -> Interval:
-    """What lies between the layers, all together."""
-    share = DTYPE_BYTES[dtype] / DTYPE_BYTES["float32"]
-    return add_times([model.predict_elementwise(each.operation, share * each.bytes_moved).interval for each in rest])

@@ -30,13 +30,13 @@ def check_plan_fits(plan: Plan, model: nn.Module) -> None:
                 + (f" (close: {', '.join(close)})" if close else "")
                 + "; give the model that the plan was made for"
             )
-        if not isinstance(module, kinds[layer.problem.op]):
+        if not isinstance(module, kinds[layer.full_problem.op]):
             raise InputError(
-                f"layer {layer.name!r} is a {type(module).__name__}, the plan has a {layer.problem.op} there; "
+                f"layer {layer.name!r} is a {type(module).__name__}, the plan has a {layer.full_problem.op} there; "
                 "give the model that the plan was made for"
             )
         shape = tuple(weight_view(module).shape)
-        planned = layer.problem.weight_shape
+        planned = layer.full_problem.weight_shape
         if shape != planned:
             # As the module has it: no spatial axes in a linear, none of height in a Conv1d.
             held = tuple(module.get_parameter("weight").shape)

@@ -1,16 +1,16 @@
-"""Every way to run each layer, with its predicted time in the network."""
+"""Every way to run each layer, at every width that it can have, with its predicted time in the network."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import get_args
 
 from ..kernels.dense import runs_in_networks
 from ..kernels.errors import UnsupportedError
-from ..kernels.pattern import parse_pattern
+from ..kernels.pattern import Pattern, parse_pattern
 from ..kernels.problem import DTYPE_BYTES, Dtype, Problem
 from ..kernels.select import eligible
 from ..kernels.spec import KernelSpec, Machine, NetworkLayout
@@ -18,13 +18,27 @@ from ..perfmodel.predict import PerformanceModel, Prediction
 from ..perfmodel.schema import Interval
 from .capture import CapturedLayer
 from .levels import levels_of
-from .schema import DtypePolicy
+from .schema import DtypePolicy, WidthGroup
+from .width_levels import asked_counts, levels_by_time
+from .widths import GroupLevels, State, Widths, layer_axes, narrowed
 
 DTYPES_OF: Mapping[DtypePolicy, tuple[Dtype, ...]] = {
     "float32": ("float32",),
     "bfloat16": ("bfloat16",),
     "any": ("float32", "bfloat16"),
 }
+
+
+MOST_LEVELS = 16
+"""Of a group whose layers may only be dense, at each pair of widths."""
+MOST_LEVELS_AND_PATTERNS = 4
+"""Of a group whose layers may skip as well: every pair of widths has all patterns and sparsities."""
+MOST_LEVELS_JOINED = 4
+"""Of a group that is joined with others in front of a layer: there are as many widths as sums of their levels."""
+NARROWING = frozenset({"filter", "channel"})
+REMOVAL = "depth"
+NO_KERNEL = "removed"
+"""Stands for the kernel of a layer that is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +56,9 @@ class TimedOption:
     Attributes
     ----------
     problem : Problem
-        With pattern, sparsity and dtype.
+        With its widths, pattern, sparsity and dtype; that of a removed layer is the full one.
+    state : tuple of int
+        Input and output channels; 0 where the layer is removed.
     time_s : Interval
         Of one call in the network: the kernel, conversions to and from the network's form, and the call itself.
     around_s : float
@@ -52,6 +68,7 @@ class TimedOption:
     """
 
     problem: Problem
+    state: State
     kernel: str
     time_s: Interval
     around_s: float
@@ -66,17 +83,26 @@ class LayerOptions:
     Attributes
     ----------
     dense : TimedOption
-        The fastest dense one.
+        The fastest dense one at full width.
     faster : tuple of TimedOption
-        Sparse ones whose upper quantile lies below the dense median: these cannot make the layer slower.
+        Sparse ones whose upper quantile lies below the dense median at the same widths: these cannot make the layer
+        slower.
     slower : tuple of TimedOption
-        The other sparse ones.
+        The other sparse ones at full width.
+    narrower : tuple of TimedOption
+        The fastest dense one at each of the other widths; removed where one of these is 0.
     """
 
     layer: CapturedLayer
     dense: TimedOption
     faster: tuple[TimedOption, ...]
     slower: tuple[TimedOption, ...]
+    narrower: tuple[TimedOption, ...] = ()
+
+    @property
+    def choosable(self) -> bool:
+        """Whether there is anything but the dense layer as it is."""
+        return bool(self.faster or self.narrower)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +121,28 @@ class Machinery:
     call_overhead_s: float
 
 
-def time_options(
-    layers: Sequence[CapturedLayer], patterns: Sequence[str], *, dtype_policy: DtypePolicy, machinery: Machinery
-) -> tuple[tuple[LayerOptions, ...], NetworkForm]:
-    """Predict every pattern x sparsity x kernel x dtype of every layer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedNetwork:
+    """The ways to run every layer, the form of the network between them, and the widths that they share."""
 
-    Of several kernels for the same zeros and dtype the one with the least upper quantile stands for all.
+    layers: tuple[LayerOptions, ...]
+    form: NetworkForm
+    widths: Widths
+
+
+def time_options(
+    layers: Sequence[CapturedLayer],
+    patterns: Sequence[str],
+    *,
+    dtype_policy: DtypePolicy,
+    machinery: Machinery,
+    groups: Sequence[WidthGroup] = (),
+) -> TimedNetwork:
+    """Predict every width x pattern x sparsity x kernel x dtype of every layer.
+
+    Of several kernels for the same zeros and dtype the one with the least upper quantile stands for all. In layers
+    whose width a group decides, the filter and channel parts of patterns are the group's, and the other parts skip in
+    what is left.
 
     Raises
     ------
@@ -109,18 +151,108 @@ def time_options(
     """
     dtypes = DTYPES_OF[dtype_policy]
     kernels = _EligibleKernels(machinery)
+    timer = _Timer(machinery, network_bytes=_touched_bytes(layers))
     dense = {layer.name: tuple(_dense_requests(layer.problem, dtypes, kernels)) for layer in layers}
-    sparse = {layer.name: tuple(_sparse_requests(layer.problem, dtypes, patterns, kernels)) for layer in layers}
     for layer in layers:
         if not dense[layer.name]:
             raise UnsupportedError(
                 f"layer {layer.name!r}: no dense kernel runs it in {' or '.join(dtypes)} on this machine; "
                 "allow another --dtype"
             )
-    requests = {request for table in (dense, sparse) for found in table.values() for request in found}
-    timer = _Timer(machinery, _predict_all(machinery.performance_model, requests), network_bytes=_touched_bytes(layers))
+    timer.prepare(request for found in dense.values() for request in found)
     form = _fastest_form(layers, dense, dtypes, timer)
-    return tuple(_layer_options(layer, dense[layer.name], sparse[layer.name], form, timer) for layer in layers), form
+    dense_of = _DenseTimes(dtypes, kernels, timer, form)
+    widths = _widths(layers, patterns, groups, dense_of)
+    states = {layer.name: widths.states(layer) for layer in layers}
+    wanted = {
+        (layer.name, state): tuple(
+            request
+            for text in _patterns_for(patterns, layer, widths)
+            for request in _sparse_requests(layer.problem, state, dtypes, text, kernels)
+        )
+        for layer in layers
+        for state in states[layer.name]
+        if 0 not in state
+    }
+    timer.prepare(request for found in wanted.values() for request in found)
+    dense_of.prepare(narrowed(layer.problem, state) for layer in layers for state in states[layer.name] if all(state))
+    return TimedNetwork(
+        layers=tuple(
+            _layer_options(
+                layer, {state: wanted.get((layer.name, state), ()) for state in states[layer.name]}, dense_of
+            )
+            for layer in layers
+        ),
+        form=form,
+        widths=widths,
+    )
+
+
+def _widths(
+    layers: Sequence[CapturedLayer], patterns: Sequence[str], groups: Sequence[WidthGroup], dense_of: _DenseTimes
+) -> Widths:
+    """Levels of each group along the staircase of the time that its layers take, all other widths being whole."""
+    kinds = {kind for text in patterns for kind in parse_pattern(text).kinds}
+    narrowable, removable = not NARROWING.isdisjoint(kinds), REMOVAL in kinds
+    if not removable:
+        groups = [group.model_copy(update={"branch": ()}) for group in groups]
+    groups = [group for group in groups if narrowable or group.branch]
+    whole = Widths(
+        groups=tuple(GroupLevels(group=group, levels=(group.units,)) for group in groups),
+        axes=layer_axes(layers, groups),
+    )
+    by_name = {layer.name: layer for layer in layers}
+    members = [[by_name[name] for name in whole.members(number)] for number in range(len(groups))]
+    asked = [asked_counts(group.units) if narrowable else (group.units,) for group in groups]
+    dense_of.prepare(
+        narrowed(layer.problem, whole.at_level(layer.name, number, count))
+        for number in range(len(groups))
+        for layer in members[number]
+        for count in asked[number]
+    )
+    joined = {
+        number
+        for axes in whole.axes.values()
+        for axis in (axes.c_in, axes.c_out)
+        if len(axis.parts) > 1
+        for number, _ in axis.parts
+    }
+    skipping = kinds - NARROWING - {REMOVAL}
+
+    def levels(number: int) -> tuple[int, ...]:
+        def time_s(count: int) -> float:
+            return sum(
+                layer.calls * dense_of(narrowed(layer.problem, whole.at_level(layer.name, number, count))).time_s.median
+                for layer in members[number]
+            )
+
+        most = MOST_LEVELS_AND_PATTERNS if skipping else MOST_LEVELS
+        return levels_by_time(
+            groups[number].units,
+            time_s,
+            most=min(most, MOST_LEVELS_JOINED) if number in joined else most,
+            removable=bool(groups[number].branch),
+            narrowable=narrowable,
+        )
+
+    found = tuple(GroupLevels(group=group, levels=levels(number)) for number, group in enumerate(groups))
+    return replace(whole, groups=found)
+
+
+def _patterns_for(patterns: Sequence[str], layer: CapturedLayer, widths: Widths) -> tuple[str, ...]:
+    """The patterns of a layer without the parts that its width groups see to."""
+    axes = widths.axes[layer.name]
+    taken = {REMOVAL}
+    if axes.c_out.parts:
+        taken.add("filter")
+    if axes.c_in.parts:
+        taken.add("channel")
+    left = {text: _without_parts(parse_pattern(text), taken) for text in patterns}
+    return tuple(dict.fromkeys(text for text in left.values() if text))
+
+
+def _without_parts(pattern: Pattern, taken: set[str]) -> str:
+    return "+".join(part.name for part in pattern.parts if part.name not in taken)
 
 
 Request = tuple[Problem, KernelSpec]
@@ -151,35 +283,34 @@ def _dense_requests(problem: Problem, dtypes: Sequence[Dtype], kernels: _Eligibl
 
 
 def _sparse_requests(
-    problem: Problem, dtypes: Sequence[Dtype], patterns: Sequence[str], kernels: _EligibleKernels
+    full: Problem, state: State, dtypes: Sequence[Dtype], text: str, kernels: _EligibleKernels
 ) -> Iterator[Request]:
-    for dtype, text in product(dtypes, patterns):
-        for sparsity in levels_of(parse_pattern(text), problem.weight_shape):
-            wanted = replace(problem.with_sparsity(text, sparsity), dtype=dtype)
-            yield from ((wanted, kernel) for kernel in kernels(wanted) if "dense" not in kernel.patterns)
-
-
-def _predict_all(model: PerformanceModel, requests: set[Request]) -> dict[tuple[Problem, str], Prediction]:
-    by_kernel: dict[str, list[Problem]] = defaultdict(list)
-    for problem, kernel in requests:
-        by_kernel[kernel.name].append(problem)
-    return {
-        (problem, name): prediction
-        for name, problems in by_kernel.items()
-        for problem, prediction in zip(problems, model.predict_many(problems, name), strict=True)
-    }
+    problem = narrowed(full, state)
+    # The sparsities are those of the full layer, whatever the widths: losses are estimated for these.
+    for dtype, sparsity in product(dtypes, levels_of(parse_pattern(text), full.weight_shape)):
+        wanted = replace(problem.with_sparsity(text, sparsity), dtype=dtype)
+        yield from ((wanted, kernel) for kernel in kernels(wanted) if "dense" not in kernel.patterns)
 
 
 class _Timer:
     """Puts predictions of kernels into the network."""
 
-    def __init__(
-        self, machinery: Machinery, predictions: Mapping[tuple[Problem, str], Prediction], *, network_bytes: float
-    ) -> None:
+    def __init__(self, machinery: Machinery, *, network_bytes: float) -> None:
         self._machinery = machinery
-        self._predictions = predictions
         self._network_bytes = network_bytes
+        self._predictions: dict[tuple[Problem, str], Prediction] = {}
         self._conversions: dict[tuple[str, float], Interval] = {}
+
+    def prepare(self, requests: Iterable[Request]) -> None:
+        """Predict all at once what will be asked for."""
+        by_kernel: dict[str, set[Problem]] = defaultdict(set)
+        for problem, kernel in requests:
+            if (problem, kernel.name) not in self._predictions:
+                by_kernel[kernel.name].add(problem)
+        for name, wanted in by_kernel.items():
+            problems = list(wanted)
+            predicted = self._machinery.performance_model.predict_many(problems, name)
+            self._predictions.update(((problem, name), each) for problem, each in zip(problems, predicted, strict=True))
 
     def option(self, request: Request, form: NetworkForm) -> TimedOption:
         problem, kernel = request
@@ -193,6 +324,7 @@ class _Timer:
         total = add_times([prediction.interval, *around])
         return TimedOption(
             problem=problem,
+            state=(problem.c_in, problem.c_out),
             kernel=kernel.name,
             time_s=total,
             around_s=total.median - prediction.median_s,
@@ -251,16 +383,73 @@ def _fastest_form(
     return min(forms, key=network_s)
 
 
+class _DenseTimes:
+    """The fastest dense way to run a problem, asked once for each."""
+
+    def __init__(self, dtypes: Sequence[Dtype], kernels: _EligibleKernels, timer: _Timer, form: NetworkForm) -> None:
+        self._dtypes, self._kernels, self.timer, self.form = dtypes, kernels, timer, form
+        self._known: dict[Problem, TimedOption] = {}
+
+    def prepare(self, problems: Iterable[Problem]) -> None:
+        wanted = {problem for problem in problems if problem not in self._known}
+        self.timer.prepare(
+            request for problem in wanted for request in _dense_requests(problem, self._dtypes, self._kernels)
+        )
+
+    def __call__(self, problem: Problem) -> TimedOption:
+        if problem not in self._known:
+            requests = _dense_requests(problem, self._dtypes, self._kernels)
+            options = (self.timer.option(request, self.form) for request in requests)
+            self._known[problem] = min(options, key=lambda option: option.time_s.median)
+        return self._known[problem]
+
+
 def _layer_options(
-    layer: CapturedLayer, dense: Sequence[Request], sparse: Sequence[Request], form: NetworkForm, timer: _Timer
+    layer: CapturedLayer, sparse: Mapping[State, Sequence[Request]], dense_of: _DenseTimes
 ) -> LayerOptions:
-    best_dense = min((timer.option(request, form) for request in dense), key=lambda option: option.time_s.median)
+    full = layer.problem.c_in, layer.problem.c_out
+    faster: list[TimedOption] = []
+    slower: list[TimedOption] = []
+    narrower: list[TimedOption] = []
+    for state, requests in sparse.items():
+        if 0 in state:
+            narrower.append(_removed(layer, state))
+            continue
+        dense = dense_of(narrowed(layer.problem, state))
+        if state != full:
+            narrower.append(dense)
+        for option in _quickest(requests, dense_of).values():
+            if option.time_s.high < dense.time_s.median:
+                faster.append(option)
+            elif state == full:
+                slower.append(option)
+    return LayerOptions(
+        layer=layer,
+        dense=dense_of(layer.problem.as_dense()),
+        faster=tuple(faster),
+        slower=tuple(slower),
+        narrower=tuple(narrower),
+    )
+
+
+def _quickest(requests: Sequence[Request], dense_of: _DenseTimes) -> dict[Problem, TimedOption]:
+    """Of several kernels for the same zeros the one with the least upper quantile."""
     quickest: dict[Problem, TimedOption] = {}
-    for request in sparse:
-        option = timer.option(request, form)
+    for request in requests:
+        option = dense_of.timer.option(request, dense_of.form)
         rival = quickest.get(option.problem)
         if rival is None or option.time_s.high < rival.time_s.high:
             quickest[option.problem] = option
-    faster = tuple(option for option in quickest.values() if option.time_s.high < best_dense.time_s.median)
-    slower = tuple(option for option in quickest.values() if option.time_s.high >= best_dense.time_s.median)
-    return LayerOptions(layer=layer, dense=best_dense, faster=faster, slower=slower)
+    return quickest
+
+
+def _removed(layer: CapturedLayer, state: State) -> TimedOption:
+    return TimedOption(
+        problem=replace(layer.problem.as_dense(), pattern=REMOVAL, sparsity=1.0),
+        state=state,
+        kernel=NO_KERNEL,
+        time_s=Interval(median=0.0, low=0.0, high=0.0),
+        around_s=0.0,
+        bound="overhead",
+        extrapolated=False,
+    )

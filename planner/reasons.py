@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .schema import Candidate
+from .schema import Candidate, WidthGroup
 
 
 def milliseconds(time_s: float) -> str:
@@ -22,6 +22,8 @@ def zeros(candidate: Candidate) -> str:
 
 def speed(candidate: Candidate, dense: Candidate) -> str:
     """Against the best dense way: ``3.1x faster than dense``."""
+    if candidate.time_s.median == 0.0:
+        return "takes no time"
     ratio = dense.time_s.median / candidate.time_s.median
     return f"{ratio:.2f}x faster than dense" if ratio >= 1.0 else f"{1.0 / ratio:.2f}x slower than dense"
 
@@ -80,15 +82,15 @@ def why_lost(candidate: Candidate, chosen: Candidate, dense: Candidate) -> str:
     return f"{faster}, but {extra:.3g} more loss, which buys more in other layers"
 
 
-def faster_kernel(considered: Sequence[Candidate], chosen: Candidate, dense: Candidate) -> str | None:
+def faster_kernel(considered: Sequence[Candidate], chosen: Candidate) -> str | None:
     """Which kernel, by how much faster, would change the decision: the smallest step there is.
 
     A candidate that loses no more than the choice wins once it is as fast. For a layer that is left dense no candidate
     loses as little; there the kernel must at least beat dense.
     """
     if chosen.pattern == "dense":
-        rivals = [each for each in considered if each.pattern != "dense" and each.time_s.high >= dense.time_s.median]
-        goal_s, win = dense.time_s.median, "for its zeros to save time here"
+        rivals = [each for each in considered if each.pattern != "dense" and each.time_s.high >= chosen.time_s.median]
+        goal_s, win = chosen.time_s.median, "for its zeros to save time here"
     else:
         rivals = [
             each
@@ -103,3 +105,12 @@ def faster_kernel(considered: Sequence[Candidate], chosen: Candidate, dense: Can
     nearest = min(rivals, key=lambda candidate: candidate.time_s.high)
     factor = nearest.time_s.high / goal_s
     return f"{nearest.kernel} would have to be {factor:.2f}x faster, at worst, at {zeros(nearest)} {win}"
+
+
+def why_width(group: WidthGroup, kept: int, loss: float) -> str:
+    """Of a width group."""
+    if kept == group.units:
+        return f"all {group.units} units stay"
+    if kept == 0:
+        return f"the whole branch goes, loss +{loss:.3g}"
+    return f"{kept} of {group.units} units stay in all {len(group.slices)} modules that share them, loss +{loss:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -60,13 +61,84 @@ class Candidate(_Document):
         return f"{self.pattern} on {self.kernel}"
 
 
+class ChannelSlice(_Document):
+    """Where the channels of a width group lie in one module.
+
+    Unit u has the channels ``offset + u * run .. offset + (u + 1) * run - 1`` for each of the offsets.
+    """
+
+    module: str
+    axis: Literal["out", "in"]
+    """Output channels (rows of the weight, the bias, everything of a normalisation) or input channels (columns)."""
+    offsets: tuple[int, ...]
+    run: int
+
+    @property
+    def channels_per_unit(self) -> int:
+        return len(self.offsets) * self.run
+
+    def channels(self, units: Sequence[int]) -> list[int]:
+        """The channels of some units, ascending."""
+        return sorted(
+            offset + unit * self.run + step for offset in self.offsets for unit in units for step in range(self.run)
+        )
+
+
+class HeadCount(_Document):
+    """An attribute of a module that counts attention heads; its forward reads it."""
+
+    module: str
+    attribute: str
+    per_unit: int
+
+
+class WidthGroup(_Document):
+    """Channels that several layers must share: those that produce them, those that read them, and norms between."""
+
+    name: str
+    """Of the layer that produces them (the first, where several do)."""
+    units: int
+    """What can be removed one by one: a channel, or several that only go together (a head, one of each conv group)."""
+    slices: tuple[ChannelSlice, ...]
+    head_counts: tuple[HeadCount, ...] = ()
+    branch: tuple[str, ...] = ()
+    """Modules with parameters of the residual branch that goes when no unit is kept; none where that cannot be."""
+
+
+class WidthLevel(_Document):
+    """One width that a group could have."""
+
+    kept: int
+    loss_increase: float
+
+
+class WidthPlan(_Document):
+    """The decision for one width group."""
+
+    group: WidthGroup
+    kept: int
+    loss_increase: float
+    """Of the narrowing alone; layers count what is skipped in what is left."""
+    considered: tuple[WidthLevel, ...]
+    reason: str
+
+
+class FixedWidth(_Document):
+    """A layer whose output width stays, and why."""
+
+    name: str
+    reason: str
+
+
 class LayerPlan(_Document):
     """The decision for one layer."""
 
     name: str
     """Dotted module name in the model."""
+    full_problem: Problem
+    """Dense, as in the model that is planned."""
     problem: Problem
-    """With the chosen pattern, sparsity and dtype."""
+    """What runs: with the kept widths, and the chosen pattern, sparsity and dtype."""
     chosen: Candidate
     dense: Candidate
     """The best dense way to run this layer."""
@@ -124,6 +196,13 @@ class FrontLayer(_Document):
     kernel: str
 
 
+class FrontWidth(_Document):
+    """The units that a width group keeps at one point of the front."""
+
+    name: str
+    kept: int
+
+
 class FrontPoint(_Document):
     """The plan of least loss at one speedup."""
 
@@ -133,6 +212,8 @@ class FrontPoint(_Document):
     loss_increase: float
     layers: tuple[FrontLayer, ...]
     """Those that are not left dense."""
+    widths: tuple[FrontWidth, ...] = ()
+    """Those that are narrowed."""
 
 
 class Plan(_Document):
@@ -147,6 +228,8 @@ class Plan(_Document):
     """Patterns that were allowed."""
     target: Target
     layers: tuple[LayerPlan, ...]
+    widths: tuple[WidthPlan, ...] = ()
+    fixed_widths: tuple[FixedWidth, ...] = ()
     skipped: tuple[SkippedLayer, ...]
     totals: Totals
     solver: SolverReport

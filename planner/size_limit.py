@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .solve import Solution
+from .knapsack import Solution
 
 Floats = NDArray[np.float64]
 STEPS = 10

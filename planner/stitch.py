@@ -9,8 +9,8 @@ from torch import nn
 
 from ..kernels.progress import Progress
 from .ablation import PrunedWeight
-from .accuracy_target import stitching
 from .calibration import Calibration, Labelled, label, sample_losses
+from .carry_zeros import stitching
 from .eval_mode import evaluating
 from .layer_weights import replaced
 from .search_scales import Search, Stitching, search_scales

@@ -9,10 +9,11 @@ from ..kernels.documents import read_document, write_document
 from .schema import Plan
 
 
-def _limits_by_way(content: dict[str, Any]) -> dict[str, Any]:
+def _to_2(content: dict[str, Any]) -> dict[str, Any]:
     """Version 1 filed the limits of sparsity under the kernel alone, for the choice or the fastest one considered.
 
-    Sizes, the front and databases of pruned layers, which version 2 also brought, may all be missing.
+    It knew no widths that layers share: every layer kept its own. Sizes, the front and databases of pruned layers,
+    which version 2 also brought, may all be missing.
     """
     layers = []
     for layer in content["layers"]:
@@ -25,11 +26,12 @@ def _limits_by_way(content: dict[str, Any]) -> dict[str, Any]:
             name: {ways.get(kernel, kernel): value for kernel, value in layer[name].items()}
             for name in ("break_even_sparsity", "useful_sparsity")
         }
-        layers.append(layer | limits)
+        full = layer["problem"] | {"pattern": "dense", "sparsity": 0.0}
+        layers.append(layer | limits | {"full_problem": full})
     return content | {"schema_version": 2, "layers": layers}
 
 
-MIGRATIONS = {1: _limits_by_way}
+MIGRATIONS = {1: _to_2}
 
 
 def save_plan(path: Path, plan: Plan) -> None:

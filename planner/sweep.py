@@ -8,7 +8,7 @@ import numpy as np
 
 from ..kernels.progress import Progress, silent
 from .network_time import knapsack_of, sure_speedup, total_time
-from .schema import FrontLayer, FrontPoint
+from .schema import FrontLayer, FrontPoint, FrontWidth
 from .solve import fastest
 from .targets import SEARCH_TIME_LIMIT_S, Question, solve_question
 
@@ -30,7 +30,7 @@ def sweep(question: Question, points: int, *, progress: Progress = silent) -> tu
     for number, speedup in enumerate(np.geomspace(1.0, best, points).tolist()):
         progress("front", number, points)
         for point in _solve(question, speedup):
-            if not found or point.layers != found[-1].layers:
+            if not found or (point.layers, point.widths) != (found[-1].layers, found[-1].widths):
                 found.append(point)
     progress("front", points, points)
     return tuple(found)
@@ -45,7 +45,7 @@ def _solve(question: Question, speedup: float) -> Iterator[FrontPoint]:
     yield FrontPoint(
         speedup=speedup,
         time_s=total_time(network, picked),
-        loss_increase=sum(option.candidate.loss_increase for option in picked),
+        loss_increase=network.loss(picked),
         layers=tuple(
             FrontLayer(
                 name=layer.layer.name,
@@ -53,7 +53,12 @@ def _solve(question: Question, speedup: float) -> Iterator[FrontPoint]:
                 sparsity=option.candidate.sparsity,
                 kernel=option.candidate.kernel,
             )
-            for layer, option in zip(network.layers, picked, strict=True)
+            for layer, option in zip(network.layers, picked.layers, strict=True)
             if option.candidate.pattern != "dense"
+        ),
+        widths=tuple(
+            FrontWidth(name=each.group.name, kept=kept)
+            for each, kept in zip(network.widths.groups, picked.kept, strict=True)
+            if kept < each.group.units
         ),
     )

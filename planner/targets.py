@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .candidates import Option
-from .network_time import Network, knapsack_of, sure_speedup, total_time
+from .knapsack import Knapsack, Solution
+from .network_time import Network, Picked, knapsack_of, sure_speedup, total_time
+from .options import NO_KERNEL
 from .schema import SolverReport, Target
 from .size_limit import Floats, solve_within_bytes
-from .solve import Knapsack, Solution, fastest, solve_knapsack
+from .solve import fastest, solve_knapsack
 from .stored_bytes import weight_file_bytes
 
 TIGHTENING = (0.99, 0.98, 0.96, 0.93, 0.9)
@@ -23,7 +25,7 @@ SEARCH_TIME_LIMIT_S = 5.0
 class Decision:
     """What is chosen for each layer, and how that came about."""
 
-    picked: tuple[Option, ...]
+    picked: Picked
     report: SolverReport
     best_reachable_speedup: float
 
@@ -65,7 +67,7 @@ def decide(question: Question) -> Decision:
     if solution.chosen is not None:
         picked = network.picked(solution.chosen)
         return Decision(picked=picked, report=met_report(question, solution), best_reachable_speedup=best)
-    if not any(len(layer.options) > 1 for layer in network.layers):
+    if not network.has_choice:
         return _nothing_faster(network, quickest)
     report = SolverReport(
         status="infeasible",
@@ -100,19 +102,22 @@ def solve_question(question: Question, *, layer_factors: Floats | None = None, t
     Parameters
     ----------
     layer_factors : array, optional
-        [layers], on the losses of each layer.
+        [layers], on the losses of each layer; those of widths stay as they are.
     """
     limits = _limits(question)
     loss = limits[0].knapsack.loss
     if layer_factors is not None:
-        loss = loss * layer_factors[limits[0].knapsack.layer]
+        others = np.ones(limits[0].knapsack.layers - len(layer_factors))
+        loss = loss * np.concatenate([layer_factors, others])[limits[0].knapsack.layer]
 
     def solve(losses: Floats) -> Solution:
         return _solve_all(limits, losses, time_limit_s)
 
     if question.target.model_bytes is None:
         return solve(loss)
-    size = np.array([option_bytes(option) for layer in question.network.layers for option in layer.options])
+    own = [option_bytes(option) for layer in question.network.layers for option in layer.options]
+    size = np.zeros(len(loss))
+    size[: len(own)] = own
     return solve_within_bytes(loss, size, solve, limit=question.target.model_bytes - question.other_bytes)
 
 
@@ -156,22 +161,23 @@ def _solve_all(limits: Sequence[_Limit], loss: Floats, time_limit_s: float) -> S
 
 
 def option_bytes(option: Option) -> float:
-    return weight_file_bytes(option.timed.problem)
+    """Of a layer's weight; one that went with its branch takes none."""
+    return 0.0 if option.candidate.kernel == NO_KERNEL else weight_file_bytes(option.timed.problem)
 
 
-def model_file_bytes(question: Question, picked: Sequence[Option]) -> float:
-    """Of the whole model."""
-    return question.other_bytes + sum(option_bytes(option) for option in picked)
+def model_file_bytes(question: Question, picked: Picked) -> float:
+    """Of the whole model; biases and norms count at full width."""
+    return question.other_bytes + sum(option_bytes(option) for option in picked.layers)
 
 
 def floor_s(network: Network) -> float:
     """Time that no sparsity takes away: what lies between the layers, and calling and converting for each layer."""
-    return network.rest_s.median + sum(
+    return network.rest.fixed_s.median + sum(
         layer.layer.calls * min(option.timed.around_s for option in layer.options) for layer in network.layers
     )
 
 
-def _why_infeasible(question: Question, quickest: Solution, picked: Sequence[Option], best: float) -> str:
+def _why_infeasible(question: Question, quickest: Solution, picked: Picked, best: float) -> str:
     network, target = question.network, question.target
     dense_s, planned_s = total_time(network, network.dense).median, total_time(network, picked).median
     latency_s = latency_limit_s(question)
@@ -237,7 +243,8 @@ def dense_decision(network: Network, message: str, best: float, *, duration_s: f
 def met_report(question: Question, solution: Solution, more: str = "") -> SolverReport:
     """Of a solution that meets the limits."""
     network = question.network
-    picked = network.picked(solution.chosen or ())
+    assert solution.chosen is not None
+    picked = network.picked(solution.chosen)
     dense, planned = total_time(network, network.dense), total_time(network, picked)
     size = ""
     if question.target.model_bytes is not None:

@@ -12,17 +12,19 @@ from ..kernels.registry import kernel_named
 from ..kernels.spec import Machine
 from ..planner.example import random_example
 from ..planner.match import check_plan_fits
+from ..planner.options import NO_KERNEL
 from ..planner.schema import LayerPlan, Plan
 from .fuse import fuse
+from .narrow import narrowed_model
 from .swap import swap_layers
 
 
 def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense: Collection[str] = ()) -> nn.Module:
     """Build the network that the plan describes out of a model whose weights carry the plan's zeros.
 
-    Batch-norm is folded into the convolution before it; a ReLU behind a swapped layer, an addition to its output (the
-    end of a residual block) and a ReLU behind that become part of its kernel. Between kernels of the same blocked
-    layout activations stay blocked.
+    Layers are cut to the plan's widths for good. Batch-norm is folded into the convolution before it; a ReLU behind a
+    swapped layer, an addition to its output (the end of a residual block) and a ReLU behind that become part of its
+    kernel. Between kernels of the same blocked layout activations stay blocked.
     Layers that the plan leaves dense stay torch modules, so that the host (eager or torch.compile) runs them as it
     runs the dense network.
 
@@ -41,12 +43,12 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
     Raises
     ------
     InputError
-        If the plan is for another model.
+        If the plan is for another model, or the weights do not carry its zeros.
     UnsupportedError
         If a kernel that the plan names cannot run on this machine; it is never silently replaced.
     """
     check_plan_fits(plan, model)
-    fused = fuse(model, random_example(model, plan.input_shape))
+    fused = fuse(narrowed_model(model, plan), random_example(model, plan.input_shape))
     chosen = {}
     for layer in plan.layers:
         if not is_swapped(layer) or layer.name in keep_dense:
@@ -65,4 +67,4 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
 
 def is_swapped(layer: LayerPlan) -> bool:
     """Whether the plan runs the layer on a kernel that skips zeros; dense layers are left to the host in its dtype."""
-    return layer.chosen.pattern != DENSE.text
+    return layer.chosen.pattern != DENSE.text and layer.chosen.kernel != NO_KERNEL

@@ -15,6 +15,7 @@ from ..kernels.weight_view import bias_of, weight_view
 from ..planner.schema import LayerPlan, Plan
 from ..profiles.timing import measure_alternating
 from .compile import is_swapped
+from .narrow import narrowed_model
 from .schema import LayerTime
 from .swapped_layer import SwappedLayer
 
@@ -34,6 +35,7 @@ def measure_layers(model: nn.Module, plan: Plan, *, budget_s: float, progress: P
     tuple of LayerTime
         `reverted` is True where the planned kernel was not faster than the dense one.
     """
+    model = narrowed_model(model, plan)
     swapped = [layer for layer in plan.layers if is_swapped(layer)]
     generator = torch.Generator().manual_seed(0)
     times = []

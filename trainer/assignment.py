@@ -1,4 +1,4 @@
-"""What the trainer takes from a plan: which layer gets which pattern, at which sparsity."""
+"""What the trainer takes from a plan: which widths shrink, and which layer gets which pattern, at which sparsity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import nn
 
 from ..kernels.errors import InputError
 from ..kernels.pattern import Pattern, parse_pattern
-from ..planner.schema import Plan
+from ..planner.options import NO_KERNEL
+from ..planner.schema import Plan, WidthGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +23,33 @@ class LayerSparsity:
     sparsity: float
 
 
-Assignment = tuple[LayerSparsity, ...]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WidthSparsity:
+    """Channels that several layers lose together: `kept` units of a group stay."""
+
+    group: WidthGroup
+    kept: int
+
+    @property
+    def name(self) -> str:
+        """Of the group, told apart from that of the layer."""
+        return f"width of {self.group.name}"
+
+
+Assignment = tuple[LayerSparsity | WidthSparsity, ...]
 
 
 def assignment_of(plan: Plan) -> Assignment:
-    """The sparse layers of a plan, in its order; layers that stay dense are left out."""
-    chosen = ((layer.name, parse_pattern(layer.chosen.pattern), layer.chosen.sparsity) for layer in plan.layers)
-    return tuple(
+    """The widths that a plan shrinks, then its sparse layers, each in its order; what stays as it is is left out."""
+    widths = tuple(
+        WidthSparsity(group=width.group, kept=width.kept) for width in plan.widths if width.kept < width.group.units
+    )
+    chosen = (
+        (layer.name, parse_pattern(layer.chosen.pattern), layer.chosen.sparsity)
+        for layer in plan.layers
+        if layer.chosen.kernel != NO_KERNEL
+    )
+    return widths + tuple(
         LayerSparsity(name=name, pattern=pattern, sparsity=sparsity)
         for name, pattern, sparsity in chosen
         if not pattern.is_dense
@@ -36,8 +57,13 @@ def assignment_of(plan: Plan) -> Assignment:
 
 
 def assignment_sha256(assignment: Assignment) -> str:
-    """Fingerprint of an assignment: equal exactly when layers, patterns and sparsities are."""
-    lines = (f"{layer.name}\t{layer.pattern}\t{layer.sparsity!r}\n" for layer in assignment)
+    """Fingerprint of an assignment: equal exactly when widths, layers, patterns and sparsities are."""
+    lines = (
+        f"{each.name}\t{each.pattern}\t{each.sparsity!r}\n"
+        if isinstance(each, LayerSparsity)
+        else f"{each.name}\t{each.kept}\t{each.group.model_dump_json()}\n"
+        for each in assignment
+    )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

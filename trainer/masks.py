@@ -11,7 +11,7 @@ N:M patterns dictate their sparsity and are applied in full at the first update.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from ..kernels.groups import magnitude_mask
 from ..kernels.weight_view import weight_view
+from ..planner.narrow import mask_of_left
 from .assignment import Assignment, LayerSparsity, planned_module
 from .group_lasso import shrink_doomed_groups, structured_parts
+from .masked_width import MaskedWidth, masked_width
 from .schedule import cubic_sparsity
 
 
@@ -42,12 +44,16 @@ class MaskedLayer:
         """Share of the weights that are exactly zero."""
         return float((self.weight.detach() == 0).double().mean())
 
+    def held(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Parameters with the factor, 0 or 1, that holds them."""
+        yield self.module.weight, self.mask
 
-MaskedLayers = Sequence[MaskedLayer]
+
+MaskedLayers = Sequence[MaskedLayer | MaskedWidth]
 
 
-def masked_layers(model: nn.Module, assignment: Assignment) -> tuple[MaskedLayer, ...]:
-    """The planned layers of a model, all weights still free.
+def masked_layers(model: nn.Module, assignment: Assignment) -> tuple[MaskedLayer | MaskedWidth, ...]:
+    """The planned widths and layers of a model, all weights still free.
 
     Raises
     ------
@@ -56,8 +62,11 @@ def masked_layers(model: nn.Module, assignment: Assignment) -> tuple[MaskedLayer
     UnsupportedError
         If a pattern is not one of weights (SAS).
     """
-    layers = []
+    layers: list[MaskedLayer | MaskedWidth] = []
     for target in assignment:
+        if not isinstance(target, LayerSparsity):
+            layers.append(masked_width(model, target))
+            continue
         module = planned_module(model, target)
         # A pattern or sparsity that cannot be masked fails here and not after an epoch.
         magnitude_mask(weight_view(module).detach()[:1], target.pattern, target.sparsity)
@@ -69,6 +78,8 @@ def masked_layers(model: nn.Module, assignment: Assignment) -> tuple[MaskedLayer
 def update_masks(layers: MaskedLayers, *, done_frac: float, lasso: float = 0.0) -> None:
     """Shrink, then mask: take the weights to the sparsity that a share of the pruning phase calls for.
 
+    Widths come first; in the layers between them the patterns skip in what is left.
+
     Parameters
     ----------
     done_frac : float
@@ -76,35 +87,62 @@ def update_masks(layers: MaskedLayers, *, done_frac: float, lasso: float = 0.0) 
     lasso : float
         Group-lasso strength times learning rate, summed over the steps since the last update.
     """
+    widths = [layer for layer in layers if isinstance(layer, MaskedWidth)]
+    for width in widths:
+        width.update(done_frac=done_frac, lasso=lasso)
+    apply_masks(widths)
     for layer in layers:
-        target, weight = layer.target, weight_view(layer.module)
-        shrunk = lasso > 0 and bool(structured_parts(target.pattern))
-        if shrunk:
-            weight.copy_(shrink_doomed_groups(weight, target.pattern, sparsity=target.sparsity, strength=lasso))
-        kept = magnitude_mask(weight, target.pattern, cubic_sparsity(done_frac, final=target.sparsity))
-        if shrunk and done_frac < 1.0:
-            kept &= weight != 0
-        layer.mask.copy_(kept.reshape(layer.mask.shape))
+        if isinstance(layer, MaskedLayer):
+            rows, columns = (_left(layer.module, widths, axis) for axis in (0, 1))
+            _update_layer(layer, (rows, columns), done_frac=done_frac, lasso=lasso)
     apply_masks(layers)
+
+
+def _left(module: nn.Module, widths: Sequence[MaskedWidth], axis: int) -> Tensor:
+    """[K] or [C]: indices of the rows or columns of a weight that no width has taken."""
+    weight = module.get_parameter("weight")
+    stays = torch.ones(weight.shape[axis], dtype=torch.bool, device=weight.device)
+    for width in widths:
+        stays &= width.stays(weight, axis)
+    return stays.nonzero().flatten()
+
+
+def _update_layer(layer: MaskedLayer, left: tuple[Tensor, Tensor], *, done_frac: float, lasso: float) -> None:
+    target, weight = layer.target, weight_view(layer.module)
+    rows, columns = left
+    shrunk = lasso > 0 and bool(structured_parts(target.pattern)) and len(rows) > 0 and len(columns) > 0
+    if shrunk:
+        inner = weight[rows][:, columns]
+        inner = shrink_doomed_groups(inner, target.pattern, sparsity=target.sparsity, strength=lasso)
+        weight[rows[:, None], columns[None, :]] = inner
+    kept = mask_of_left(weight, left, target.pattern, cubic_sparsity(done_frac, final=target.sparsity))
+    if shrunk and done_frac < 1.0:
+        kept &= weight != 0
+    layer.mask.copy_(kept.reshape(layer.mask.shape))
 
 
 @torch.no_grad()
 def apply_masks(layers: MaskedLayers) -> None:
     """Set the masked weights to zero."""
-    if layers:
-        torch._foreach_mul_([layer.weight for layer in layers], [layer.mask for layer in layers])
+    _multiply([pair for layer in layers for pair in layer.held()])
 
 
 @torch.no_grad()
 def hold_gradients(layers: MaskedLayers) -> None:
     """Clear the gradients of masked weights; call between the backward pass and the optimiser's step."""
-    _multiply([(layer.weight.grad, layer.mask) for layer in layers])
+    _multiply([(parameter.grad, mask) for layer in layers for parameter, mask in layer.held()])
 
 
 @torch.no_grad()
 def hold_momentum(layers: MaskedLayers, optimizer: torch.optim.SGD) -> None:
     """Clear the momentum of masked weights; call after the masks have changed."""
-    _multiply([(optimizer.state[layer.weight].get("momentum_buffer"), layer.mask) for layer in layers])
+    _multiply(
+        [
+            (optimizer.state[parameter].get("momentum_buffer"), mask)
+            for layer in layers
+            for parameter, mask in layer.held()
+        ]
+    )
 
 
 def _multiply(pairs: Sequence[tuple[Tensor | None, Tensor]]) -> None:

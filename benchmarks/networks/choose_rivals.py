@@ -15,13 +15,13 @@ from torch import nn
 
 from sparseplan.kernels.groups import group_norms, group_sizes
 from sparseplan.kernels.pattern import BlockPart, parse_pattern
-from sparseplan.planner.candidates import LayerCandidates, Option
+from sparseplan.planner.candidates import LayerCandidates
+from sparseplan.planner.knapsack import Knapsack
 from sparseplan.planner.layer_weights import layer_weight
-from sparseplan.planner.network_time import Network, knapsack_of, total_time
-from sparseplan.planner.solve import Knapsack, solve_knapsack
+from sparseplan.planner.network_time import Network, Picked, knapsack_of, total_time
+from sparseplan.planner.solve import solve_knapsack
 
 Floats = NDArray[np.float64]
-Picked = tuple[Option, ...]
 BISECTIONS = 40
 SOLVER_LIMIT_S = 5.0
 
@@ -42,7 +42,7 @@ class Race:
 
     def meets(self, picked: Picked) -> bool:
         numbers, start = [], 0
-        for layer, option in zip(self.network.layers, picked, strict=True):
+        for layer, option in zip(self.network.layers, picked.layers, strict=True):
             numbers.append(start + layer.options.index(option))
             start += len(layer.options)
         return self.knapsack.upper_s(np.array(numbers)) <= self.budget_s * (1.0 + 2e-6)
@@ -150,10 +150,11 @@ def _lowest(race: Race, sparsities: Callable[[float], Sequence[float]]) -> Picke
     low, high = 0.0, 1.0
     for _ in range(BISECTIONS):
         knob = (low + high) / 2.0
-        picked = tuple(
+        nearest = tuple(
             min(layer.options, key=lambda option, asked=asked: abs(option.candidate.sparsity - asked))  # type: ignore[misc]
             for layer, asked in zip(race.network.layers, sparsities(knob), strict=True)
         )
+        picked = Picked(layers=nearest, kept=())
         if race.meets(picked):
             best, high = picked, knob
         else:

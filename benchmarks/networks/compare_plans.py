@@ -25,17 +25,18 @@ from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.model_spec import load_model
 from sparseplan.perfmodel.fit import fit_performance_model
-from sparseplan.planner.accuracy_target import stitching
 from sparseplan.planner.calibration import Calibration, Labelled, accuracy_frac, label, sample_losses
 from sparseplan.planner.candidates import join_loss, wanted_choices
 from sparseplan.planner.capture import capture
+from sparseplan.planner.carry_zeros import stitching
 from sparseplan.planner.focus import focus_choices
 from sparseplan.planner.layer_weights import replaced
-from sparseplan.planner.make_plan import call_overhead_s, for_threads, rest_time
-from sparseplan.planner.network_time import Network, total_time
-from sparseplan.planner.options import LayerOptions, Machinery, time_options
+from sparseplan.planner.make_plan import call_overhead_s, for_threads
+from sparseplan.planner.network_time import Network, Picked, total_time
+from sparseplan.planner.options import LayerOptions, Machinery, TimedNetwork, time_options
 from sparseplan.planner.pruned_layers import PrunedLayers, prune_layers
 from sparseplan.planner.pruned_store import PrunedStore
+from sparseplan.planner.rest import RestTime, rest_time
 from sparseplan.planner.schema import Target
 from sparseplan.planner.search_scales import Draw, Stitching, draw_factor, search_scales
 from sparseplan.planner.sensitivity import Sensitivity, estimate_sensitivity
@@ -47,7 +48,6 @@ from sparseplan.trainer.store import load_weights
 
 from .choose_rivals import (
     Floats,
-    Picked,
     Race,
     choose_by_arithmetic,
     choose_by_magnitude,
@@ -100,11 +100,11 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     for pattern in arguments.patterns:
-        options, form = time_options(captured.layers, [pattern], dtype_policy="float32", machinery=machinery)
-        rest_s = rest_time(captured.rest, form.dtype, performance)
+        timed = time_options(captured.layers, [pattern], dtype_policy="float32", machinery=machinery)
+        rest = rest_time(captured.rest, timed.form.dtype, performance)
         names = [layer.name for layer in captured.layers]
         with ProgressBar() as bar, torch.no_grad():
-            contest = _prepare(model, pattern, options, rest_s, names, calibration, arguments, bar)
+            contest = _prepare(model, pattern, timed, rest, names, calibration, arguments, bar)
             for speedup in arguments.speedups:
                 for row in _run(contest, speedup, test):
                     rows.append({"model": arguments.model, "pattern": pattern, "target": speedup, **row})
@@ -119,20 +119,20 @@ def main() -> int:
 def _prepare(
     model: nn.Module,
     pattern: str,
-    options: tuple[LayerOptions, ...],
-    rest_s: object,
+    timed: TimedNetwork,
+    rest: RestTime,
     names: Sequence[str],
     calibration: Calibration,
     arguments: argparse.Namespace,
     bar: ProgressBar,
 ) -> Contest:
-    choices = wanted_choices(options)
+    choices = wanted_choices(timed.layers)
     store = PrunedStore(arguments.out / "pruned")
     pruned = prune_layers(model, choices, calibration=calibration, store=store, progress=bar)
 
     def ask(found: Sensitivity) -> Question:
         return Question(
-            network=Network(layers=join_loss(options, found), rest_s=rest_s),
+            network=Network(layers=join_loss(timed.layers, found), widths=timed.widths, width_loss=(), rest=rest),
             target=Target(speedup=arguments.speedups[len(arguments.speedups) // 2]),
             batch=arguments.input[0],
             other_bytes=0.0,
@@ -151,7 +151,7 @@ def _prepare(
     return Contest(
         model=model,
         pattern=pattern,
-        options=options,
+        options=timed.layers,
         network=ask(found).network,
         pruned=pruned,
         data=label(model, calibration),

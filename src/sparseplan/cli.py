@@ -106,6 +106,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--database", type=Path, metavar="DIR", help="plan thoroughly, and keep what was found there for the next plan"
     )
     plan.add_argument("--search-s", type=float, default=60.0, metavar="S", help="with --database: time to search (60)")
+    plan.add_argument(
+        "--shared-widths", action="store_true", help="remove channels from all layers that share them (takes longer)"
+    )
     plan.add_argument("--sweep", type=int, default=0, metavar="N", help="add the front of loss against time, N points")
     plan.add_argument("--out", type=Path, required=True, help="plan to write")
 
@@ -311,6 +314,7 @@ def _plan(options: argparse.Namespace) -> str:
             database=options.database,
             search_s=options.search_s,
             sweep=options.sweep,
+            shared_widths=options.shared_widths,
             progress=bar,
         )
     if result.solver.status == "infeasible":

@@ -22,9 +22,11 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.schema import Interval
 from sparseplan.planner.candidates import LayerCandidates, Option
 from sparseplan.planner.capture import CapturedLayer
-from sparseplan.planner.network_time import Network, total_time
+from sparseplan.planner.network_time import Network, Picked, total_time
 from sparseplan.planner.options import TimedOption
+from sparseplan.planner.rest import RestTime
 from sparseplan.planner.schema import Candidate
+from sparseplan.planner.widths import Widths, layer_axes
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9)
 
@@ -43,7 +45,15 @@ def option(problem: Problem, sparsity: float, overhead_s: float) -> Option:
     asked = problem.with_sparsity(pattern, sparsity) if sparsity else problem
     time_s = asked.flop_useful / 1e9 + (overhead_s if sparsity else 0.0)
     interval = Interval(median=time_s, low=time_s, high=time_s)
-    timed = TimedOption(problem=asked, kernel=pattern, time_s=interval, around_s=0.0, bound="x", extrapolated=False)
+    timed = TimedOption(
+        problem=asked,
+        state=(asked.c_in, asked.c_out),
+        kernel=pattern,
+        time_s=interval,
+        around_s=0.0,
+        bound="x",
+        extrapolated=False,
+    )
     candidate = Candidate(
         pattern=pattern,
         sparsity=sparsity,
@@ -66,7 +76,13 @@ def race() -> Race:
         layers.append(
             LayerCandidates(layer=layer, options=(options[0], options[2]), losers=tuple(options[1:2] + options[3:]))
         )
-    network = Network(layers=tuple(layers), rest_s=Interval(median=1e-5, low=1e-5, high=2e-5))
+    between_s = Interval(median=1e-5, low=1e-5, high=2e-5)
+    network = Network(
+        layers=tuple(layers),
+        widths=Widths(groups=(), axes=layer_axes([each.layer for each in layers], ())),
+        width_loss=(),
+        rest=RestTime(full_s=between_s, fixed_s=between_s),
+    )
     return make_race(network, 2.0)
 
 
@@ -91,12 +107,16 @@ def test_every_way_meets_the_time(way: str, race: Race) -> None:
     assert picked is not None
     dense_s = total_time(race.network, race.network.dense).median
     assert total_time(race.network, picked).median <= dense_s / 2.0 * (1 + 1e-5)
-    levels = [each.candidate.sparsity for each in picked]
+    levels = [each.candidate.sparsity for each in picked.layers]
     if way == "uniform":
         assert len(set(levels)) == 1
     if way == "magnitude":
         assert levels[1] == max(levels)  # the layer of small weights loses most of them
     if way == "ours":
         every = product(*(layer.options for layer in race.network.layers))
-        best = min(sum(each.candidate.sparsity**3 for each in picks) for picks in every if race.meets(picks))
+        best = min(
+            sum(each.candidate.sparsity**3 for each in picks)
+            for picks in every
+            if race.meets(Picked(layers=picks, kept=()))
+        )
         assert math.isclose(sum(level**3 for level in levels), best, rel_tol=1e-3)

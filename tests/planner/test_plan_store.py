@@ -33,6 +33,8 @@ def test_the_golden_file_of_version_1_is_read() -> None:
     assert plan.schema_version == 2
     assert plan.front == ()
     assert plan.totals.planned_bytes is None
+    assert plan.widths == ()
+    assert plan.layers[1].full_problem == plan.layers[1].problem.as_dense()
     assert plan.model == "test:net"
     assert plan.target.speedup == 1.5
     assert [layer.name for layer in plan.layers] == ["stem", "wide", "grouped", "depthwise", "head"]

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparseplan.kernels.errors import InputError
-from sparseplan.planner.solve import GAP_FRAC, TOLERANCE_FRAC, Knapsack, fastest, solve_knapsack
+from sparseplan.planner.knapsack import GAP_FRAC, TOLERANCE_FRAC, Knapsack
+from sparseplan.planner.solve import fastest, solve_knapsack
 
 LAYER_SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
 

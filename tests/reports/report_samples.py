@@ -129,6 +129,7 @@ def layer_plan(name: str, problem: Problem, pattern: str, sparsity: float) -> La
     saved = 1 - chosen.time_s.median / dense.time_s.median
     return LayerPlan(
         name=name,
+        full_problem=problem.as_dense(),
         problem=problem.with_sparsity(pattern, sparsity),
         chosen=chosen,
         dense=dense,

@@ -54,6 +54,7 @@ def plan_of(kernel: str = KERNEL) -> Plan:
     layers = tuple(
         LayerPlan(
             name=name,
+            full_problem=problem.as_dense(),
             problem=problem.with_sparsity("unstructured", SPARSITY),
             chosen=candidate("unstructured", SPARSITY, kernel),
             dense=candidate("dense", 0.0, DENSE_KERNEL),

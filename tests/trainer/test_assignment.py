@@ -34,6 +34,7 @@ def layer(name: str, pattern: str, sparsity: float) -> LayerPlan:
     problem = Problem(op="linear", n=1, c_in=16, c_out=16, pattern=pattern, sparsity=sparsity)
     return LayerPlan(
         name=name,
+        full_problem=problem.as_dense(),
         problem=problem,
         chosen=candidate(pattern, sparsity),
         dense=candidate("dense", 0.0),

@@ -51,6 +51,7 @@ def plan(
     database: str | Path | None = None,
     search_s: float = SEARCH_BUDGET_S,
     sweep: int = 0,
+    shared_widths: bool = False,
     progress: Progress = silent,
 ) -> Plan:
     """Plan the sparsity of a model for the machine of a profile.
@@ -81,6 +82,8 @@ def plan(
         other targets or machines a matter of seconds. Needs `data`.
     search_s : float
         With `database`: time of the search, seconds.
+    shared_widths : bool
+        Remove channels from all layers that share them; see `PlanRequest`.
     sweep : int
         Points of the front of loss against time that goes into the plan as well; 0 for none.
 
@@ -113,6 +116,7 @@ def plan(
             pruned_layers=None if database is None else Path(database),
             search_budget_s=search_s,
             sweep_points=sweep,
+            shared_widths=shared_widths,
         ),
         context=PlanContext(
             profile=measured,

@@ -1,0 +1,94 @@
+"""The time of what lies between the layers, and how much of it goes with the widths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..kernels.problem import DTYPE_BYTES, Dtype
+from ..perfmodel.predict import PerformanceModel
+from ..perfmodel.schema import Interval
+from .capture import RestOperation
+from .options import add_times
+from .widths import GroupLevels
+
+NO_TIME = Interval(median=0.0, low=0.0, high=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestTime:
+    """Operations between the layers.
+
+    Attributes
+    ----------
+    full_s : Interval
+        With all widths whole.
+    fixed_s : Interval
+        What no width changes.
+    by_level : tuple of tuple of Interval
+        By group and level: what the width adds to that.
+    """
+
+    full_s: Interval
+    fixed_s: Interval
+    by_level: tuple[tuple[Interval, ...], ...] = ()
+
+
+def rest_time(
+    rest: Sequence[RestOperation], dtype: Dtype, model: PerformanceModel, groups: Sequence[GroupLevels] = ()
+) -> RestTime:
+    """Time between the layers.
+
+    An operation on channels of several groups (after a concatenation) is taken to save with each what it would save
+    with that one alone narrowed: its time is all but linear in the bytes.
+    """
+    share = DTYPE_BYTES[dtype] / DTYPE_BYTES["float32"]
+    group_of = {
+        part.module: number for number, each in enumerate(groups) for part in each.group.slices if part.axis == "out"
+    }
+    full, fixed = [], []
+    savings: list[list[list[Interval]]] = [[[] for _ in each.levels] for each in groups]
+    for operation in rest:
+        whole = model.predict_elementwise(operation.operation, share * operation.bytes_moved).interval
+        full.append(whole)
+        left = whole
+        for group, moved in _by_group(operation, group_of).items():
+            units = groups[group].group.units
+            saved = []
+            for level in groups[group].levels:
+                bytes_left = operation.bytes_moved - moved * (1.0 - level / units)
+                narrow = model.predict_elementwise(operation.operation, share * bytes_left).interval
+                saved.append(_difference(whole, narrow if level else _gone(moved, operation, narrow)))
+            most = saved[0]
+            left = _difference(left, most)
+            for number, each in enumerate(saved):
+                savings[group][number].append(_difference(most, each))
+        fixed.append(left)
+    return RestTime(
+        full_s=add_times(full),
+        fixed_s=add_times(fixed),
+        by_level=tuple(tuple(add_times(each) for each in levels) for levels in savings),
+    )
+
+
+def _by_group(operation: RestOperation, group_of: Mapping[str, int]) -> dict[int, float]:
+    """Bytes that grow with each group."""
+    found: dict[int, float] = {}
+    for layer, moved in operation.by_layer:
+        if layer in group_of:
+            found[group_of[layer]] = found.get(group_of[layer], 0.0) + moved
+    return found
+
+
+def _gone(moved: float, operation: RestOperation, narrow: Interval) -> Interval:
+    """Of a removed branch: an operation on its channels alone is gone, with its call."""
+    return NO_TIME if moved >= 0.999 * operation.bytes_moved else narrow
+
+
+def _difference(one: Interval, other: Interval) -> Interval:
+    median = max(one.median - other.median, 0.0)
+    return Interval(
+        median=median,
+        low=min(max(one.low - other.low, 0.0), median),
+        high=max(one.high - other.high, median),
+    )
