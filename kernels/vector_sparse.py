@@ -204,15 +204,18 @@ def _expected_entries(problem: Problem, vectors: VectorSet) -> tuple[int, float]
     pattern = parse_pattern(problem.pattern)
     free = [part for part in pattern.parts if isinstance(part, BlockPart)]
     density = free_density(pattern, problem.sparsity)
-    k, c = problem.c_out, problem.weight_shape[1]
+    # A block lies within a group, whose channels alone it reads: depth-wise layers fill one lane of each.
+    k, c = problem.c_out // problem.groups, problem.weight_shape[1]
     kept = density if "filter" in pattern.kinds else 1.0
-    blocks = math.ceil(max(1, round(k * kept)) / vectors.lanes)
+    lanes = min(vectors.lanes, k)
+    in_group = math.ceil(max(1, round(k * kept)) / lanes) if k > 1 else kept
+    blocks = math.ceil(problem.groups * in_group)
     share = 1.0
     for part in free:
         if part.name == "filter":
             continue
         height, width = (extent or axis for extent, axis in zip(part.block[:2], (k, c), strict=True))
-        groups = max(1.0, vectors.lanes / height) * max(1.0, vectors.word_channels / width)
+        groups = max(1.0, lanes / height) * max(1.0, vectors.word_channels / width)
         share *= 1.0 - (1.0 - density) ** groups
     words = math.ceil(c / vectors.word_channels) * math.prod(problem.kernel)
     return blocks, max(blocks * words * share, 1.0)

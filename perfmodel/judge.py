@@ -122,6 +122,7 @@ def _quality(
         predictions=len(keys),
         median_error_frac=_mean(errors, np.median),
         mean_error_frac=_mean(errors),
+        bias_frac=_mean(measured / predicted - 1.0, np.median),
         within_5_frac=_mean(errors <= 0.05),
         within_10_frac=_mean(errors <= 0.1),
         spearman=_rank_correlation(predicted, measured),

@@ -46,6 +46,9 @@ class Quality(BaseModel):
     predictions: int
     median_error_frac: float | None
     mean_error_frac: float | None
+    bias_frac: float | None = None
+    """Median of how much longer than predicted it took: one sign in all families tells that the machine's speed moved
+    between profile and validation. None in documents from before it was recorded."""
     within_5_frac: float | None
     within_10_frac: float | None
     spearman: float | None

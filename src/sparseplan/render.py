@@ -133,7 +133,7 @@ def render_validation(validation: Validation, path: Path) -> str:
     """The model family by family (last: its baselines' median errors), all families together, and whole networks."""
     from .perfmodel.judge import EVERYTHING, MODEL
 
-    errors = ("median", "mean", "≤ 5 %", "≤ 10 %")
+    errors = ("median", "mean", "bias", "≤ 5 %", "≤ 10 %")
     figures = ("n", *errors, "rank", "in interval", "width", "decisions", "regret")
     rivals = tuple(dict.fromkeys(row.predictor for row in validation.qualities if row.predictor != MODEL))
     families = _table("family", *figures, *rivals)
@@ -165,6 +165,7 @@ def _quality_cells(quality: Quality) -> tuple[str, ...]:
         str(quality.predictions),
         _rounded(quality.median_error_frac),
         _rounded(quality.mean_error_frac),
+        _rounded(quality.bias_frac),
         _rounded(quality.within_5_frac),
         _rounded(quality.within_10_frac),
         "-" if quality.spearman is None else f"{quality.spearman:.3f}",
@@ -179,7 +180,7 @@ def _rounded(share: float | None) -> str:
     """Whole per cent from 10 % on: tables this wide have no room for more, and the figures are no surer."""
     if share is None:
         return "-"
-    return percent(share) if share < 0.1 else f"{100.0 * share:.0f} %"
+    return percent(share) if abs(share) < 0.1 else f"{100.0 * share:.0f} %".replace("-", "−")
 
 
 def render_history(history: TrainingHistory, run: Path) -> str:

@@ -296,3 +296,22 @@ def test_random_problems(data: st.DataObject) -> None:
     for spec in CONVOLUTIONS:
         inputs = inputs_for(spec, problem, seed=draw(0, 1000))
         assert_right(spec, inputs, residual=random_residual(inputs.problem) if data.draw(st.booleans()) else None)
+
+
+def test_cost_counts_a_block_for_each_group_of_a_depthwise_layer() -> None:
+    """Lanes of one block read the same input: those of other groups cannot share it."""
+    kernel = next(kernel for kernel in KERNELS if kernel.name == "conv2d_vector_f32_nhwc__avx512")
+    sizes = {
+        "op": "conv2d",
+        "n": 1,
+        "c_in": 64,
+        "c_out": 64,
+        "h_in": 14,
+        "w_in": 14,
+        "kernel": (3, 3),
+        "padding": (1, 1),
+    }
+    depthwise = kernel.cost(Problem(**sizes, groups=64, pattern="filter", sparsity=0.5))
+    whole = kernel.cost(Problem(**sizes, pattern="filter", sparsity=0.5))
+    # 32 filters that are left: a block each, or two blocks of sixteen that see 64 channels.
+    assert depthwise.flop == pytest.approx(whole.flop * 32 / (2 * 64))

@@ -55,6 +55,7 @@ def test_errors_are_of_sparse_kernels_against_the_measured_time() -> None:
     assert quality.predictions == 3
     assert quality.median_error_frac == pytest.approx(1.0 - 1.0 / 1.04)
     assert quality.mean_error_frac == pytest.approx((0.0 + (1.0 - 1.0 / 1.04) + 0.2) / 3)
+    assert quality.bias_frac == pytest.approx(0.04)
     assert quality.within_5_frac == pytest.approx(2 / 3)
     assert quality.within_10_frac == pytest.approx(2 / 3)
     assert quality.coverage_frac is None
