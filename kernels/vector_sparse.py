@@ -154,8 +154,6 @@ def why_vector_unsupported(problem: Problem, machine: Machine, *, op: Op, vector
         return f"runs {op}, not {problem.op}"
     if problem.dtype != vectors.dtype:
         return f"computes in {vectors.dtype}, not {problem.dtype}"
-    if machine.device != "cpu":
-        return f"runs on the CPU only, the machine is {machine.device!r}"
     if vectors.isa not in machine.isa:
         return f"needs {vectors.isa}, this machine allows {', '.join(machine.isa) or 'no CPU instruction set'}"
     for part in parse_pattern(problem.pattern).parts:

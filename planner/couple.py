@@ -27,7 +27,6 @@ _FAILURES = (
     KeyError,
     IndexError,
     AssertionError,
-    NotImplementedError,
 )
 """What tracers, and models cut where they must not be, raise."""
 _SAME_FRAC = 1e-3

@@ -19,7 +19,6 @@ _TRACE_FAILURES = (
     RuntimeError,
     AttributeError,
     KeyError,
-    NotImplementedError,
 )
 """What torch.fx raises on models that it cannot trace (control flow on values, len() of a proxy, ...)."""
 
