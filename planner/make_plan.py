@@ -95,6 +95,11 @@ class PlanRequest:
             raise InputError("a target for the accuracy drop needs calibration data; give --data, or another target")
         if self.calibration is None and self.pruned_layers is not None:
             raise InputError("a database of pruned layers is made from calibration data; give --data")
+        if self.shared_widths and self.pruned_layers is not None:
+            raise InputError(
+                "a database of pruned layers holds weights refitted at full width; give --shared-widths or --database, "
+                "not both"
+            )
         if 0 != self.sweep_points < FEWEST_POINTS:
             raise InputError(f"a sweep of {self.sweep_points} points; allowed are {FEWEST_POINTS} or more")
         for text in self.patterns:
@@ -232,13 +237,9 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
 
 
 def _coupling(model: nn.Module, captured: Captured, request: PlanRequest, progress: Progress) -> Coupling:
-    """Width groups, where they were asked for and an allowed pattern is theirs to carry out.
-
-    The refitted weights of a database of pruned layers are for layers at their full width: with one, channels go layer
-    by layer, uncoupled.
-    """
+    """Width groups, where they were asked for and an allowed pattern is theirs to carry out."""
     kinds = {kind for text in request.patterns for kind in parse_pattern(text).kinds}
-    if not request.shared_widths or request.pruned_layers is not None or kinds.isdisjoint({*NARROWING, REMOVAL}):
+    if not request.shared_widths or kinds.isdisjoint({*NARROWING, REMOVAL}):
         return NO_COUPLING
     progress("coupling", 0, 1)
     with evaluating(model):

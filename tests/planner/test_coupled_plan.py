@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from coupled_networks import NETWORKS, Grouped, Joining, Residual, images, netwo
 from torch import nn
 
 from sparseplan.kernels.cpu import detect_machine
+from sparseplan.kernels.errors import InputError
 from sparseplan.planner.explain import explain
 from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
 from sparseplan.planner.schema import Plan, Target
@@ -204,3 +206,16 @@ def test_few_counts_are_asked_of_many_units() -> None:
     assert asked_counts(2048)[0] == 32
     assert len(asked_counts(2048)) == 64
     assert asked_counts(100)[-1] == 100
+
+
+def test_a_database_of_refitted_weights_and_shared_widths_exclude_each_other(tmp_path: Path) -> None:
+    calibration = Calibration(images=images(), labels=None)
+    with pytest.raises(InputError, match="not both"):
+        PlanRequest(
+            model_spec="test:net",
+            example=images(),
+            target=Target(speedup=1.7),
+            calibration=calibration,
+            pruned_layers=tmp_path,
+            shared_widths=True,
+        )
