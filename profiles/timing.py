@@ -15,9 +15,31 @@ from scipy import stats
 
 MIN_BATCH_S = 200e-6
 """Shortest span worth reading a clock for: the clock costs about 50 ns, 0.03 % of it."""
-SETTLED_S = 2e-3
-"""A longer call fills the caches by itself within a small part of its time: 2 ms move 40 MB and more."""
 CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What a rival does before the next one has its turn.
+
+    Attributes
+    ----------
+    settle_s, settle_calls : float, int
+        Calls that are not timed come first: as many as fit into this time, and no more than this number.
+    samples : int
+        Timed ones.
+    """
+
+    settle_s: float
+    settle_calls: int
+    samples: int
+
+
+KERNEL_TURN = Turn(settle_s=2e-3, settle_calls=1, samples=1)
+"""A call beyond 2 ms fills the caches by itself within a small part of its time: 2 ms move 40 MB and more."""
+NETWORK_TURN = Turn(settle_s=30e-3, settle_calls=10, samples=3)
+"""A network has far more code, weights and activations than a kernel: after a rival's turn the second call of a
+compiled ResNet-18 (64x64) still took 1.2 times, and the tenth 1.03 times what it takes by itself."""
 
 
 class TimeStats(BaseModel):
@@ -81,12 +103,13 @@ def measure_alternating(
     target_spread_frac: float = 0.02,
     min_samples: int = 7,
     max_samples: int = 400,
+    turn: Turn = KERNEL_TURN,
 ) -> tuple[TimeStats, ...]:
     """Time rivals in turn until every interval is narrow enough or the budget ends.
 
     Alternation makes drift of the machine hit all rivals alike, so ratios within one call hold. Each turn of a short
-    call begins with one that is not timed: how much a rival left in the caches must not decide, so that times are those
-    of warm caches whoever is measured beside.
+    call begins with some that are not timed: how much a rival left in the caches must not decide, so that times are
+    those of warm caches whoever is measured beside.
 
     Parameters
     ----------
@@ -95,8 +118,10 @@ def measure_alternating(
         resolve.
     budget_s : float
         Wall-clock limit for all rivals together, in seconds; `min_samples` of each are taken even beyond it.
+    turn : Turn
+        `KERNEL_TURN` or `NETWORK_TURN`.
     """
-    paces = [_warm_up(call) for call in calls]
+    paces = [_warm_up(call, turn) for call in calls]
     samples: list[list[float]] = [[] for _ in calls]
     deadline = time.perf_counter() + budget_s
     collected = gc.isenabled()
@@ -104,12 +129,13 @@ def measure_alternating(
     try:
         while True:
             for call, pace, taken in zip(calls, paces, samples, strict=True):
-                if pace.settles:
+                for _ in range(pace.settle):
                     call()
-                start = time.perf_counter()
-                for _ in range(pace.repeat):
-                    call()
-                taken.append((time.perf_counter() - start) / pace.repeat)
+                for _ in range(turn.samples):
+                    start = time.perf_counter()
+                    for _ in range(pace.repeat):
+                        call()
+                    taken.append((time.perf_counter() - start) / pace.repeat)
             count = len(samples[0])
             if count < min_samples:
                 continue
@@ -130,17 +156,20 @@ def measure(call: Callable[[], object], *, budget_s: float, target_spread_frac: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pace:
-    """How often to repeat a call within one sample, and whether an untimed one goes before."""
+    """How many untimed calls begin a turn, and how often to repeat a call within one sample."""
 
+    settle: int
     repeat: int
-    settles: bool
 
 
-def _warm_up(call: Callable[[], object]) -> _Pace:
+def _warm_up(call: Callable[[], object], turn: Turn) -> _Pace:
     """Run a call until its time settles."""
     best_s = math.inf
     for _ in range(3):
         start = time.perf_counter()
         call()
         best_s = min(best_s, time.perf_counter() - start)
-    return _Pace(repeat=max(1, math.ceil(MIN_BATCH_S / max(best_s, 1e-9))), settles=best_s < SETTLED_S)
+    best_s = max(best_s, 1e-9)
+    return _Pace(
+        settle=min(turn.settle_calls, int(turn.settle_s / best_s)), repeat=max(1, math.ceil(MIN_BATCH_S / best_s))
+    )

@@ -14,7 +14,7 @@ from ..kernels.spec import Machine
 from ..planner.options import DTYPES_OF
 from ..planner.schema import Plan
 from ..profiles.clock import clock_hz
-from ..profiles.timing import measure_alternating
+from ..profiles.timing import NETWORK_TURN, measure_alternating
 from .compile import compile_model, is_swapped
 from .fuse import fuse
 from .hosts import host_call, hosts_here
@@ -89,7 +89,7 @@ def take(
         if variant == "planned":
             error = max(error, _checked_error(call(), expected, host=host, dtypes={dtype, *kernel_dtypes}))
     progress("measuring networks", 0, 1)
-    times = measure_alternating(calls, budget_s=budget_s / 2)
+    times = measure_alternating(calls, budget_s=budget_s / 2, turn=NETWORK_TURN)
     progress("measuring networks", 1, 1)
     return Take(
         networks=tuple(

@@ -18,7 +18,7 @@ from sparseplan.kernels.weight_view import weight_view
 from sparseplan.model_spec import load_model
 from sparseplan.planner.capture import capture
 from sparseplan.profiles.sample_kernels import kernels_to_time, sample_kernels
-from sparseplan.profiles.timing import measure_alternating
+from sparseplan.profiles.timing import NETWORK_TURN, measure_alternating
 from sparseplan.runtime.fuse import fuse
 from sparseplan.runtime.hosts import HOSTS, host_call
 from sparseplan.runtime.swap import swap_layers
@@ -87,7 +87,7 @@ def measure_fixed(case: FixedCase) -> tuple[float, float, int]:
     dtype = TORCH_DTYPES[case.dtype]
     networks = [fuse(model).model.to(dtype), fused.model.requires_grad_(False).to(dtype)]
     calls = [host_call(network, example.to(dtype), host=host) for network in networks for host in HOSTS]
-    medians = [time_s.median for time_s in measure_alternating(calls, budget_s=NETWORKS_S)]
+    medians = [time_s.median for time_s in measure_alternating(calls, budget_s=NETWORKS_S, turn=NETWORK_TURN)]
     return (
         min(medians[: len(HOSTS)]),
         min(medians[len(HOSTS) :]),

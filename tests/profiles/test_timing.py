@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparseplan.profiles import timing
-from sparseplan.profiles.timing import TimeStats, measure, measure_alternating, pool, summarise
+from sparseplan.profiles.timing import NETWORK_TURN, TimeStats, measure, measure_alternating, pool, summarise
 
 
 @pytest.mark.parametrize(("n", "low", "high"), [(10, 2, 9), (20, 6, 15), (50, 18, 33)])
@@ -66,6 +66,16 @@ def test_rivals_alternate_and_steady_ones_stop_early(clock: FakeClock) -> None:
     measured = clock.order[6:]
     # Before each timed call of the short rival comes one that fills the caches; the long one does so by itself.
     assert measured == ["a", "a", "b"] * 7
+
+
+def test_networks_settle_for_a_while_before_each_turn(clock: FakeClock) -> None:
+    measure_alternating(
+        [lambda: clock.call("a", 1e-3), lambda: clock.call("b", 12e-3), lambda: clock.call("c", 0.1)],
+        budget_s=100.0,
+        turn=NETWORK_TURN,
+    )
+    turn = ["a"] * (10 + 3) + ["b"] * (2 + 3) + ["c"] * 3
+    assert clock.order[9:] == turn * 3
 
 
 def test_short_calls_are_repeated_within_a_sample(clock: FakeClock) -> None:

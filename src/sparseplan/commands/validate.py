@@ -36,7 +36,7 @@ from ..profiles.fresh_problems import fresh_problems, under_families
 from ..profiles.references import profile_file
 from ..profiles.schema import Budget, MachineProfile
 from ..profiles.store import load_profile
-from ..profiles.timing import measure_alternating
+from ..profiles.timing import NETWORK_TURN, measure_alternating
 from ..reports.plot_validation import plot_validation
 from ..runtime.fuse import fuse
 from ..runtime.hosts import HOSTS, host_call
@@ -223,7 +223,7 @@ def _check_networks(
             fused = fuse(network.model).model
             calls = [host_call(fused, network.example, host=host) for host in HOSTS]
             share_s = (1.0 - RANDOM_SHARE - LAYER_SHARE) * table.total_s / len(networks)
-            times = measure_alternating(calls, budget_s=share_s)
+            times = measure_alternating(calls, budget_s=share_s, turn=NETWORK_TURN)
             host, time_s = min(zip(HOSTS, times, strict=True), key=lambda pair: pair[1].median)
             checked.append(
                 CheckedNetwork(
