@@ -15,6 +15,7 @@ from .anchors import AnchorSamples, anchors_of
 from .difficulty import HeldOut, fit_difficulty
 from .elementwise import fit_elementwise
 from .features import layer_key, shape_features
+from .fit_network import with_networks
 from .fit_roofline import fit_roofline
 from .interval import FEW_SAMPLES, UNKNOWN, LogInterval, conformal_interval
 from .kernel_model import KernelModel, domain_of, hardness
@@ -95,12 +96,13 @@ def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec
         else _unseen(spec)
         for spec in registry
     }
-    return PerformanceModel(
+    model = PerformanceModel(
         limits=limits,
         threads=profile.threads,
         kernels=kernels,
         elementwise=fit_elementwise(profile.elementwise, limits, profile.threads),
     )
+    return with_networks(model, profile.networks)
 
 
 def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Limits) -> _Fitted:

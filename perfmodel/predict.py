@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ..kernels.problem import Problem
 from .elementwise import GENERAL, ElementwiseModel
 from .kernel_model import WIDENING, KernelModel
 from .limits import STEP_FACTOR, Limits
+from .network import ASSUMED, NetworkTerms
 from .schema import Interval
 from .terms import RESOURCES
 
@@ -66,12 +67,15 @@ class PerformanceModel:
         Thread count of the profile; other counts are extrapolation unless they were measured.
     kernels : mapping
         By kernel name.
+    network : NetworkTerms
+        What a network adds to its parts.
     """
 
     limits: Limits
     threads: int
     kernels: Mapping[str, KernelModel]
     elementwise: Mapping[str, ElementwiseModel]
+    network: NetworkTerms = ASSUMED
 
     def predict(self, problem: Problem, kernel: str) -> Prediction:
         """Time of one problem under the kernel of that name; see `predict_many`."""
@@ -125,10 +129,16 @@ class PerformanceModel:
         others = CYCLIC_FACTOR * max(network_bytes - cost.bytes_moved, 0.0)
         footprints = np.array([cost.bytes_moved, cost.bytes_moved + others]) / threads
         alone, between = self.limits.bandwidth(footprints, threads)
-        return float(max(weights / between - weights / alone, 0.0)) / min(model.roofline.memory, 1.0)
+        wait_s = float(max(weights / between - weights / alone, 0.0)) / min(model.roofline.memory, 1.0)
+        return self.network.refetch_frac * wait_s
+
+    def predict_between(self, operation: str, bytes_moved: float) -> Prediction:
+        """Time of an operation between the layers of a compiled network; see `predict_elementwise`."""
+        alone, scale = self.predict_elementwise(operation, bytes_moved), self.network.between_scale
+        return replace(alone, median_s=scale * alone.median_s, low_s=scale * alone.low_s, high_s=scale * alone.high_s)
 
     def predict_elementwise(self, operation: str, bytes_moved: float) -> Prediction:
-        """Time of an operation between layers that reads and writes `bytes_moved` bytes.
+        """Time of an element-wise operation by itself that reads and writes `bytes_moved` bytes.
 
         Operations that were not measured follow the line through all that were.
         """

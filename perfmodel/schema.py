@@ -158,6 +158,30 @@ class ElementwiseSummary(BaseModel):
     largest_byte_per_s: float
 
 
+class NetworkSummary(BaseModel):
+    """A whole network that was measured, beside what the model fitted to it and the others says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    input_shape: tuple[int, ...]
+    measured_s: float
+    fitted_s: float
+
+
+class NetworkTermsSummary(BaseModel):
+    """What a network adds to its parts; see `network.NetworkTerms`. Assumed where no network was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["fitted", "assumed"]
+    call_s: float
+    layer_s: float
+    refetch_frac: float
+    between_scale: float
+    networks: tuple[NetworkSummary, ...]
+
+
 class ProfileSummary(BaseModel):
     """What ``sparseplan profile --show`` says of a profile."""
 
@@ -175,3 +199,4 @@ class ProfileSummary(BaseModel):
     noisy_frac: float
     families: tuple[FamilySummary, ...]
     elementwise: tuple[ElementwiseSummary, ...]
+    network: NetworkTermsSummary

@@ -5,17 +5,25 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from ..kernels.pattern import DENSE
 from ..kernels.problem import Problem
 from ..kernels.select import eligible
 from ..kernels.spec import KernelSpec, Machine
-from ..profiles.schema import CLOCK, ElementwiseSample, KernelSample, MachineProfile
+from ..profiles.schema import CLOCK, ElementwiseSample, KernelSample, MachineProfile, NetworkSample
 from .break_even import break_even_sparsity
 from .fit import fit_performance_model
+from .fit_network import network_parts, network_time_s
 from .predict import PerformanceModel
-from .schema import ElementwiseSummary, FamilySummary, LayerBreakEven, ProfileSummary
+from .schema import (
+    ElementwiseSummary,
+    FamilySummary,
+    LayerBreakEven,
+    NetworkSummary,
+    NetworkTermsSummary,
+    ProfileSummary,
+)
 
 TYPICAL_LAYERS = {
     "ResNet-50 3x3": Problem(op="conv2d", n=16, c_in=256, c_out=256, h_in=14, w_in=14, kernel=(3, 3), padding=(1, 1)),
@@ -54,6 +62,7 @@ def summarise_profile(profile: MachineProfile, machine: Machine, registry: Seque
         noisy_frac=sum(sample.noisy for sample in profile.samples) / max(len(profile.samples), 1),
         families=_families(profile, model, machine, registry),
         elementwise=_elementwise(profile.elementwise),
+        network=_network(profile.networks, model),
     )
 
 
@@ -145,3 +154,19 @@ def _elementwise(samples: Sequence[ElementwiseSample]) -> tuple[ElementwiseSumma
             )
         )
     return tuple(summaries)
+
+
+def _network(samples: Sequence[NetworkSample], model: PerformanceModel) -> NetworkTermsSummary:
+    return NetworkTermsSummary(
+        source="fitted" if samples else "assumed",
+        **asdict(model.network),
+        networks=tuple(
+            NetworkSummary(
+                model=sample.model,
+                input_shape=sample.input_shape,
+                measured_s=sample.time_s.median,
+                fitted_s=network_time_s(network_parts(sample, model), model.network),
+            )
+            for sample in samples
+        ),
+    )

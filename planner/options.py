@@ -151,7 +151,7 @@ def time_options(
     """
     dtypes = DTYPES_OF[dtype_policy]
     kernels = _EligibleKernels(machinery)
-    timer = _Timer(machinery, network_bytes=_touched_bytes(layers))
+    timer = _Timer(machinery, network_bytes=touched_bytes(layers))
     dense = {layer.name: tuple(_dense_requests(layer.problem, dtypes, kernels)) for layer in layers}
     for layer in layers:
         if not dense[layer.name]:
@@ -318,9 +318,9 @@ class _Timer:
         around = [self._conversion(name, moved) for name, moved in _conversions(problem, kernel, form)]
         refetch_s = self._machinery.performance_model.refetch_s(problem, kernel.name, self._network_bytes)
         around.append(Interval(median=refetch_s, low=0.0, high=2.0 * refetch_s))
-        if "dense" not in kernel.patterns:
-            overhead_s = self._machinery.call_overhead_s
-            around.append(Interval(median=overhead_s, low=overhead_s, high=overhead_s))
+        dense = "dense" in kernel.patterns
+        overhead_s = self._machinery.performance_model.network.layer_s if dense else self._machinery.call_overhead_s
+        around.append(Interval(median=overhead_s, low=overhead_s, high=overhead_s))
         total = add_times([prediction.interval, *around])
         return TimedOption(
             problem=problem,
@@ -360,7 +360,7 @@ def _conversions(problem: Problem, kernel: KernelSpec, form: NetworkForm) -> Ite
         yield "cast", both_frac * problem.output_bytes
 
 
-def _touched_bytes(layers: Sequence[CapturedLayer]) -> float:
+def touched_bytes(layers: Sequence[CapturedLayer]) -> float:
     """What a pass through the network touches before it comes to the same layer again: all weights, and the largest
     activations, whose memory the others use again."""
     weights = sum(layer.problem.weight_bytes for layer in layers)

@@ -13,6 +13,8 @@ from .options import add_times
 from .widths import GroupLevels
 
 NO_TIME = Interval(median=0.0, low=0.0, high=0.0)
+CALL_ERROR = 2.0
+"""Factor by which entering a network may be off (assumed)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,7 @@ class RestTime:
     Attributes
     ----------
     full_s : Interval
-        With all widths whole.
+        With all widths whole, entering the network included.
     fixed_s : Interval
         What no width changes.
     by_level : tuple of tuple of Interval
@@ -46,10 +48,12 @@ def rest_time(
     group_of = {
         part.module: number for number, each in enumerate(groups) for part in each.group.slices if part.axis == "out"
     }
-    full, fixed = [], []
+    call_s = model.network.call_s
+    call = Interval(median=call_s, low=call_s / CALL_ERROR, high=call_s * CALL_ERROR)
+    full, fixed = [call], [call]
     savings: list[list[list[Interval]]] = [[[] for _ in each.levels] for each in groups]
     for operation in rest:
-        whole = model.predict_elementwise(operation.operation, share * operation.bytes_moved).interval
+        whole = model.predict_between(operation.operation, share * operation.bytes_moved).interval
         full.append(whole)
         left = whole
         for group, moved in _by_group(operation, group_of).items():
@@ -57,7 +61,7 @@ def rest_time(
             saved = []
             for level in groups[group].levels:
                 bytes_left = operation.bytes_moved - moved * (1.0 - level / units)
-                narrow = model.predict_elementwise(operation.operation, share * bytes_left).interval
+                narrow = model.predict_between(operation.operation, share * bytes_left).interval
                 saved.append(_difference(whole, narrow if level else _gone(moved, operation, narrow)))
             most = saved[0]
             left = _difference(left, most)

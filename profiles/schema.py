@@ -81,6 +81,33 @@ class ElementwiseSample(_Document):
     time_s: TimeStats
 
 
+class NetworkLayer(_Document):
+    """A layer of a measured network, under the kernel that ran it."""
+
+    problem: Problem
+    kernel: str
+    calls: Annotated[int, Field(ge=1)]
+
+
+class NetworkOperation(_Document):
+    """What a measured network does between its layers."""
+
+    operation: str
+    bytes_moved: Annotated[float, Field(ge=0)]
+
+
+class NetworkSample(_Document):
+    """A whole dense network, timed as torch compiles it: what networks add to their parts is fitted to these."""
+
+    model: str
+    input_shape: tuple[int, ...]
+    layers: tuple[NetworkLayer, ...]
+    between: tuple[NetworkOperation, ...]
+    touched_bytes: Annotated[float, Field(ge=0)]
+    """By one pass: all weights and the largest activations."""
+    time_s: TimeStats
+
+
 class StabilitySample(_Document):
     """The arithmetic peak, measured again while the kernels were measured: a steady machine gives equal numbers."""
 
@@ -89,7 +116,7 @@ class StabilitySample(_Document):
 
 
 class MachineProfile(_Document):
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     created: datetime
     budget: Budget
     threads: int
@@ -97,6 +124,7 @@ class MachineProfile(_Document):
     ceilings: tuple[Ceiling, ...]
     samples: tuple[KernelSample, ...]
     elementwise: tuple[ElementwiseSample, ...]
+    networks: tuple[NetworkSample, ...]
     stability: tuple[StabilitySample, ...]
     duration_s: float
 

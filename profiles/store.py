@@ -22,7 +22,12 @@ def _with_loads_alone(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"schema_version": 3}
 
 
-MIGRATIONS = {1: _without_stability, 2: _with_loads_alone}
+def _without_networks(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 measured no whole networks."""
+    return content | {"schema_version": 4, "networks": []}
+
+
+MIGRATIONS = {1: _without_stability, 2: _with_loads_alone, 3: _without_networks}
 
 
 def save_profile(path: Path, profile: MachineProfile) -> None:

@@ -28,6 +28,7 @@ def measure_limits(machine: Machine, threads: int) -> Limits:
             ceilings=measure_ceilings(fingerprint, _native, threads=threads),
             samples=(),
             elementwise=(),
+            networks=(),
             stability=(),
             duration_s=0.0,
         )

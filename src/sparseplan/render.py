@@ -16,7 +16,7 @@ from .reports.format import ceiling_value, duration, memory, percent, seconds, s
 
 if TYPE_CHECKING:
     from .kernels.problem import Problem
-    from .perfmodel.schema import PredictionRecord, ProfileSummary, Quality, Validation
+    from .perfmodel.schema import NetworkTermsSummary, PredictionRecord, ProfileSummary, Quality, Validation
     from .planner.schema import Plan
     from .profiles.measure_schema import MeasureRecord
     from .profiles.schema import MachineProfile
@@ -86,7 +86,21 @@ def render_summary(summary: ProfileSummary, path: Path) -> str:
     note = (
         "Layers: the sparsity from which the family's best kernel is predicted to beat the best dense one of its dtype."
     )
-    return "\n".join([*head, "", _text(ceilings), "", _text(families), note, "", _text(between), f"Profile: {path}"])
+    tables = [*head, "", _text(ceilings), "", _text(families), note, "", _text(between), "", *_network(summary.network)]
+    return "\n".join([*tables, f"Profile: {path}"])
+
+
+def _network(terms: NetworkTermsSummary) -> list[str]:
+    head = (
+        f"A compiled network adds ({terms.source}): {seconds(terms.call_s)} a pass, {seconds(terms.layer_s)} a dense "
+        f"layer, {percent(terms.refetch_frac)} of the wait for weights beyond the caches; what lies between layers "
+        f"takes {terms.between_scale:.2f} times what it takes by itself"
+    )
+    networks = _table("network", "measured", "fitted")
+    for each in terms.networks:
+        shape = "x".join(map(str, each.input_shape))
+        networks.add_row(f"{each.model} {shape}", seconds(each.measured_s), seconds(each.fitted_s))
+    return [head, *([_text(networks)] if terms.networks else [])]
 
 
 def _break_even(bounds: Mapping[str, float | None], layer: str) -> str:

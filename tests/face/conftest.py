@@ -104,6 +104,7 @@ def profile_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ElementwiseSample(operation="relu", bytes_moved=size, threads=1, time_s=_exactly(2e-6 + size / 5e10))
             for size in (1e4, 1e5, 1e6, 1e7)
         ),
+        networks=(),
         stability=(),
         duration_s=1.0,
     )

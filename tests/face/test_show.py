@@ -24,6 +24,7 @@ def test_it_shows_machine_ceilings_and_families(profile_path: Path, capsys: pyte
         "conv2d unstructured float32",
         "ResNet-50 3x3",
         "relu",
+        "A compiled network adds (assumed): 30",
         f"Profile: {profile_path}",
     ):
         assert text in shown, shown

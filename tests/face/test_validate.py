@@ -10,7 +10,9 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.features import layer_key
 from sparseplan.perfmodel.judge import EVERYTHING, MODEL
 from sparseplan.perfmodel.schema import Validation
+from sparseplan.profiles.schema import NetworkSample
 from sparseplan.profiles.store import load_profile
+from sparseplan.profiles.timing import TimeStats
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
@@ -44,6 +46,20 @@ def test_held_out_layers_leave_the_profile(profile_path: Path) -> None:
     known = command.without_layers(profile, [layer])
     assert 0 < len(known.samples) < len(profile.samples)
     assert layer_key(layer) not in {layer_key(sample.problem) for sample in known.samples}
+
+
+def test_held_out_networks_leave_the_profile(profile_path: Path) -> None:
+    sample = NetworkSample(
+        model="zoo:convnet",
+        input_shape=(1, 3, 32, 32),
+        layers=(),
+        between=(),
+        touched_bytes=0.0,
+        time_s=TimeStats(median=1.0, low=1.0, high=1.0, n=7),
+    )
+    others = sample.model_copy(update={"model": "zoo:resnet56"})
+    profile = load_profile(profile_path).model_copy(update={"networks": (sample, others)})
+    assert command.without_networks(profile, ["zoo:convnet"]).networks == (others,)
 
 
 def test_given_problems_through_the_command_line(

@@ -198,6 +198,7 @@ def profile_of(
         ceilings=ceilings(threads),
         samples=samples,
         elementwise=elementwise,
+        networks=(),
         stability=(),
         duration_s=1.0,
     )

@@ -112,6 +112,7 @@ def fake_profile() -> MachineProfile:
         ),
         samples=(),
         elementwise=(),
+        networks=(),
         stability=(),
         duration_s=1.0,
     )

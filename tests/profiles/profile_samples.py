@@ -62,6 +62,7 @@ def small_profile() -> MachineProfile:
             ),
         ),
         elementwise=(ElementwiseSample(operation="relu", bytes_moved=1e6, threads=1, time_s=time_stats(1e-4)),),
+        networks=(),
         stability=(),
         duration_s=1.0,
     )

@@ -282,6 +282,7 @@ def sample_profile() -> MachineProfile:
         ),
         samples=(),
         elementwise=(ElementwiseSample(operation="relu", bytes_moved=8e6, threads=2, time_s=stats(9e-5)),),
+        networks=(),
         stability=(),
         duration_s=41.0,
     )

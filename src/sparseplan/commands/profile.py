@@ -18,6 +18,7 @@ from ..profiles.fingerprint import differences, read_fingerprint
 from ..profiles.profile_machine import ProfileRequest, profile_machine
 from ..profiles.schema import Budget, MachineProfile
 from ..profiles.store import load_profile, save_profile
+from .measure_networks import measure_networks
 
 DEFAULT_OUT = Path("profile.json")
 PARTIAL_ENDING = ".partial"
@@ -67,6 +68,8 @@ def profile(
         choose=Chooser(machine=machine, registry=REGISTRY),
         progress=progress,
     )
+    networks = measure_networks(result, machine=machine, progress=progress)
+    result = result.model_copy(update={"networks": networks})
     save_profile(target, result)
     partial.unlink(missing_ok=True)
     if result.drift_frac > DRIFT_LIMIT_FRAC:

@@ -121,7 +121,8 @@ def validate(
     require_here(measured, source, machine, wanted="validated")
     warn_of_versions(measured, source, machine)
     held_out = tuple(_load(spec, tuple(shape), measured.threads) for spec, shape in networks)
-    known = without_layers(measured, [layer for network in held_out for layer in network.layers])
+    known = without_networks(measured, [network.spec for network in held_out])
+    known = without_layers(known, [layer for network in held_out for layer in network.layers])
     model = fit_performance_model(known, REGISTRY)
     table = TIME_TABLES[budget]
     work: Iterator[Problem]
@@ -162,6 +163,12 @@ def without_layers(profile: MachineProfile, layers: Sequence[Problem]) -> Machin
     unknown = {layer_key(layer) for layer in layers}
     kept = tuple(sample for sample in profile.samples if layer_key(sample.problem) not in unknown)
     return profile.model_copy(update={"samples": kept})
+
+
+def without_networks(profile: MachineProfile, models: Sequence[str]) -> MachineProfile:
+    """The profile as if none of these had been measured as a whole."""
+    kept = tuple(sample for sample in profile.networks if sample.model not in models)
+    return profile.model_copy(update={"networks": kept})
 
 
 def _load(spec: str, shape: tuple[int, ...], threads: int) -> _HeldOut:

@@ -1,0 +1,80 @@
+"""Fit what networks add to their layers to whole networks that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+
+import numpy as np
+from scipy import optimize
+
+from ..profiles.schema import NetworkSample
+from .limits import Floats
+from .network import ASSUMED, NetworkTerms
+from .predict import PerformanceModel
+
+MODEL_ERROR = 0.05
+"""Typical misfit of a network, in natural logarithms of time."""
+PRIOR_WIDTH = np.log([2.0, 2.0, 2.0, 1.3])
+"""Factors by which the terms may leave `ASSUMED` as easily as a network its prediction: a few networks fix them only
+roughly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkParts:
+    """What a network is predicted to consist of, seconds; `calls` of layers."""
+
+    calls: int
+    layers_s: float
+    waits_s: float
+    between_s: float
+
+
+def with_networks(model: PerformanceModel, samples: Sequence[NetworkSample]) -> PerformanceModel:
+    """The model with the terms of networks fitted; as it is where none was measured."""
+    known = [sample for sample in samples if all(layer.kernel in model.kernels for layer in sample.layers)]
+    if not known:
+        return model
+    parts = [network_parts(sample, model) for sample in known]
+    return replace(model, network=fit_network_terms(parts, np.array([sample.time_s.median for sample in known])))
+
+
+def network_parts(sample: NetworkSample, model: PerformanceModel) -> NetworkParts:
+    """What a model predicts for the parts of a network, whatever its own terms of networks are."""
+    model = replace(model, network=NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, between_scale=1.0))
+    return NetworkParts(
+        calls=sum(layer.calls for layer in sample.layers),
+        layers_s=sum(layer.calls * model.predict(layer.problem, layer.kernel).median_s for layer in sample.layers),
+        waits_s=sum(
+            layer.calls * model.refetch_s(layer.problem, layer.kernel, sample.touched_bytes) for layer in sample.layers
+        ),
+        between_s=sum(model.predict_between(each.operation, each.bytes_moved).median_s for each in sample.between),
+    )
+
+
+def network_time_s(parts: NetworkParts, terms: NetworkTerms) -> float:
+    """Seconds of one pass."""
+    around_s = terms.call_s + terms.layer_s * parts.calls
+    return around_s + parts.layers_s + terms.refetch_frac * parts.waits_s + terms.between_scale * parts.between_s
+
+
+def fit_network_terms(parts: Sequence[NetworkParts], measured_s: Floats) -> NetworkTerms:
+    """Robust least squares on the logarithm of time, held near `ASSUMED`.
+
+    Parameters
+    ----------
+    measured_s : array
+        [networks], medians.
+    """
+    prior = np.log(astuple(ASSUMED))
+
+    def residuals(vector: Floats) -> Floats:
+        predicted_s = [network_time_s(each, _from_vector(vector)) for each in parts]
+        return np.concatenate([np.log(predicted_s / measured_s) / MODEL_ERROR, (vector - prior) / PRIOR_WIDTH])
+
+    return _from_vector(optimize.least_squares(residuals, prior, loss="soft_l1").x)
+
+
+def _from_vector(vector: Floats) -> NetworkTerms:
+    call_s, layer_s, refetch_frac, between_scale = np.exp(vector).tolist()
+    return NetworkTerms(call_s=call_s, layer_s=layer_s, refetch_frac=refetch_frac, between_scale=between_scale)

@@ -1,0 +1,105 @@
+"""Whole dense networks for a machine profile: what a network adds to its layers is fitted to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kernels.progress import Progress
+from ..kernels.registry import REGISTRY
+from ..kernels.spec import Machine
+from ..model_spec import load_model
+from ..perfmodel.fit import fit_performance_model
+from ..planner.capture import Captured, capture
+from ..planner.example import random_example
+from ..planner.make_plan import call_overhead_s, for_threads
+from ..planner.options import Machinery, time_options, touched_bytes
+from ..profiles.schema import Budget, MachineProfile, NetworkLayer, NetworkOperation, NetworkSample
+from ..profiles.timing import NETWORK_TURN, TimeStats, measure_alternating, pool
+from ..runtime.fuse import fuse
+from ..runtime.hosts import host_call
+
+NETWORKS = (
+    ("zoo:resnet56", (1, 3, 32, 32)),
+    ("zoo:convnet", (1, 3, 32, 32)),
+    ("zoo:resnet50", (1, 3, 224, 224)),
+    ("zoo:convnet", (64, 3, 32, 32)),
+    ("zoo:resnet56", (16, 3, 32, 32)),
+)
+"""Many calls and few, weights beyond the caches, large activations: each term weighs most in one of them. Validation
+holds others out."""
+BUDGET_S: dict[Budget, float] = {"quick": 8.0, "standard": 25.0, "full": 40.0}
+"""Of wall-clock time, most of it for compilation (1 to 4 s a network)."""
+TAKES = 2
+TAKE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    spec: str
+    shape: tuple[int, ...]
+    captured: Captured
+    call: Callable[[], Tensor]
+
+
+def measure_networks(profile: MachineProfile, *, machine: Machine, progress: Progress) -> tuple[NetworkSample, ...]:
+    """Time as many of `NETWORKS` as fit into the budget of a profile, as torch compiles them, each twice."""
+    until_s = time.perf_counter() + BUDGET_S[profile.budget]
+    machinery = Machinery(
+        performance_model=fit_performance_model(profile, REGISTRY),
+        machine=machine,
+        registry=REGISTRY,
+        call_overhead_s=call_overhead_s(profile),
+    )
+    threads_before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(profile.threads)
+        ready: list[_Ready] = []
+        for number, (spec, shape) in enumerate(NETWORKS):
+            if time.perf_counter() > until_s - TAKES * TAKE_S * (len(ready) + 1):
+                break
+            progress("measuring networks", number, len(NETWORKS))
+            ready.append(_prepare(spec, shape, profile.threads))
+        takes = [
+            [measure_alternating([each.call], budget_s=TAKE_S, turn=NETWORK_TURN)[0] for each in ready]
+            for _ in range(TAKES)
+        ]
+    finally:
+        torch.set_num_threads(threads_before)
+    progress("measuring networks", 1, 1)
+    return tuple(
+        _sample(each, pool(times), machinery) for each, times in zip(ready, zip(*takes, strict=True), strict=True)
+    )
+
+
+def _prepare(spec: str, shape: tuple[int, ...], threads: int) -> _Ready:
+    model = load_model(spec).eval()
+    example = random_example(model, shape)
+    return _Ready(
+        spec=spec,
+        shape=shape,
+        captured=for_threads(capture(model, example), threads),
+        call=host_call(fuse(model).model, example, host="compile"),
+    )
+
+
+def _sample(ready: _Ready, time_s: TimeStats, machinery: Machinery) -> NetworkSample:
+    captured = ready.captured
+    timed = time_options(captured.layers, (), dtype_policy="float32", machinery=machinery)
+    return NetworkSample(
+        model=ready.spec,
+        input_shape=ready.shape,
+        layers=tuple(
+            NetworkLayer(problem=each.dense.problem, kernel=each.dense.kernel, calls=each.layer.calls)
+            for each in timed.layers
+        ),
+        between=tuple(
+            NetworkOperation(operation=each.operation, bytes_moved=each.bytes_moved) for each in captured.rest
+        ),
+        touched_bytes=touched_bytes(captured.layers),
+        time_s=time_s,
+    )
