@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.spec import Cost, KernelSpec, Machine
+from sparseplan.perfmodel.network import NetworkTerms
 from sparseplan.perfmodel.predict import PerformanceModel, Prediction
 from sparseplan.planner.make_plan import PlanContext
 from sparseplan.profiles.schema import Ceiling, Fingerprint, MachineProfile
@@ -55,6 +56,7 @@ class FakeModel:
 
     efficiency: dict[str, float]
     spread_frac: float = 0.05
+    network = NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, between_scale=1.0)
 
     def predict(self, problem: Problem, kernel: str) -> Prediction:
         flop = problem.flop_dense_equiv if "dense" in kernel else problem.flop_useful
@@ -68,6 +70,8 @@ class FakeModel:
 
     def predict_elementwise(self, operation: str, bytes_moved: float) -> Prediction:
         return self._spread(bytes_moved / BYTE_PER_S, "memory")
+
+    predict_between = predict_elementwise
 
     def _spread(self, time_s: float, bound: str) -> Prediction:
         return Prediction(
