@@ -73,7 +73,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         help=f"kernels by name; '*' for all, '{WIDEST}' for those of this machine's widest vectors (%(default)s)",
     )
     parser.add_argument(
-        "--budget-s", type=_seconds, default=1.0, metavar="S", help="timing of all kernels on one layer (%(default)s)"
+        "--budget-s", type=_seconds, default=0.3, metavar="S", help="timing of all kernels on one layer (%(default)s)"
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench-kernels"), metavar="FOLDER", help="(%(default)s)")
     parser.add_argument(

@@ -84,8 +84,8 @@ def means(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def write_means(path: Path, rows: Sequence[Row]) -> None:
-    """Write the geometric means, to four digits: a table small enough to keep."""
-    write_atomic(path, lambda temporary: means(rows).to_csv(temporary, index=False, float_format="%.4g"))
+    """Write the geometric means, to three digits: a table small enough to keep, of times that scatter by more."""
+    write_atomic(path, lambda temporary: means(rows).to_csv(temporary, index=False, float_format="%.3g"))
 
 
 def geometric_mean(values: pd.Series) -> float:

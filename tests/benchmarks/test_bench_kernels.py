@@ -1,5 +1,6 @@
 """The benchmark of all kernels: a tiny run, an interrupted one, and wrong options."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -52,8 +53,8 @@ def test_tiny_run(tmp_path: Path) -> None:
     means = pd.read_csv(tmp_path / "means.csv")
     assert set(means["kernel"]) == set(table["kernel"])
     assert (means["layers"] == 1).all()
-    for ending in ("svg", "png"):
-        assert (tmp_path / f"speedup-float32-batch1-threads1.{ending}").stat().st_size > 5000
+    for op, ending in itertools.product(("conv2d", "linear"), ("svg", "png")):
+        assert (tmp_path / f"speedup-{op}-float32-batch1-threads1.{ending}").stat().st_size > 5000
 
 
 def test_runs_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
