@@ -1,7 +1,8 @@
 """Compacted dense layers: removed filters and channels leave a smaller dense layer behind.
 
 What is removed is read from the weight itself, so any weight with zeros gives the exact result; only the speed depends
-on the zeros falling into whole groups.
+on the zeros falling into whole groups. Kernels that read channels a tile at a time keep some removed ones, so that
+tiles are whole: their zero weights cost nothing more, and the kernel reads the gathered input in place.
 
 References
 ----------
@@ -14,15 +15,17 @@ import math
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from . import dense
+from . import dense, tile_sparse
 from .channels import KeptChannels, keep_channels, put_channels, take_channels
 from .groups import free_density
-from .layout import MEMORY_FORMATS, check_residual
+from .layout import check_residual, memory_format
 from .pattern import parse_pattern
-from .problem import Problem
+from .problem import DTYPE_BYTES, Problem
+from .quantisation import BIAS_MAX, STORED_MAX, Quantisation, quantise_layer
 from .spec import Cost, KernelSpec, Layout, Machine
 
 
@@ -38,13 +41,21 @@ class Survivors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedFilters:
-    """What the output is where no weight contributes: the bias, plus the residual if there is one, then the ReLU."""
+    """What the output is where no weight contributes: the bias, plus the residual if there is one, then the ReLU.
+
+    Attributes
+    ----------
+    bias : Tensor
+        [K], `dtype`; of an int8 layer int32, in steps of the output.
+    constant : Tensor
+        [K], `dtype`: the output without a residual.
+    least : int or None
+        Least output that is stored: 0 with ReLU, an int8 layer's `low`.
+    """
 
     bias: Tensor
-    """[K], `dtype`."""
     constant: Tensor
-    """[K], `dtype`: the bias after the ReLU."""
-    relu: bool
+    least: int | None
     output_shape: tuple[int, ...]
     layout: Layout
 
@@ -53,11 +64,13 @@ class RemovedFilters:
         shape = (n, *self.output_shape[1:])
         values = self.constant if residual is None else self.bias
         everywhere = values.view(1, -1, *[1] * (len(shape) - 2)).expand(shape)
-        out = torch.empty(shape, dtype=values.dtype, memory_format=MEMORY_FORMATS[self.layout])
+        out = torch.empty(shape, dtype=self.constant.dtype, memory_format=memory_format(len(shape), self.layout))
         if residual is None:
             return out.copy_(everywhere)
+        if out.dtype is torch.uint8:
+            return out.copy_((residual + everywhere).clamp_(self.least, STORED_MAX))
         torch.add(residual, everywhere, out=out)
-        return out.relu_() if self.relu else out
+        return out if self.least is None else out.clamp_(min=self.least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +99,26 @@ def find_survivors(weight: Tensor) -> Survivors:
 
 
 def pack_compact(
-    problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool, *, inner: KernelSpec
+    problem: Problem,
+    weight: Tensor,
+    bias: Tensor | None,
+    relu: bool,
+    quantisation: Quantisation | None = None,
+    *,
+    inner: KernelSpec,
+    tile_channels: int = 1,
 ) -> PackedCompact:
-    """Cut the weight down to its surviving filters and channels and pack that for the dense kernel `inner`."""
+    """Cut the weight down to its surviving filters and channels and pack that for the dense kernel `inner`.
+
+    Parameters
+    ----------
+    quantisation : Quantisation or None
+        Of input and output, for int8 alone.
+    tile_channels : int
+        Input channels that `inner` reads together.
+    """
     weight = weight.detach()
-    survivors = find_survivors(weight)
+    survivors = fill_tiles(find_survivors(weight), problem.c_in, tile_channels)
     smaller, smaller_bias = weight, bias
     if survivors.channels is not None:
         smaller = smaller.index_select(1, survivors.channels)
@@ -100,7 +128,8 @@ def pack_compact(
     packed = None
     if survivors.k:
         reduced = replace(problem.as_dense(), c_in=survivors.c, c_out=survivors.k)
-        packed = inner.pack(reduced, smaller, smaller_bias, relu)
+        stored = () if quantisation is None else (quantisation,)
+        packed = inner.pack(reduced, smaller, smaller_bias, relu, *stored)
     innermost = _channels_are_innermost(inner)
     dtype = dense.TORCH_DTYPES[problem.dtype]
     taken, put = (
@@ -112,8 +141,18 @@ def pack_compact(
         survivors=survivors,
         taken=taken,
         put=put,
-        removed=removed_filters(problem, bias, relu, layout=inner.layout),
+        removed=removed_filters(problem, bias, relu, quantisation, layout=inner.layout),
     )
+
+
+def fill_tiles(survivors: Survivors, total: int, tile_channels: int) -> Survivors:
+    """Keep the first of the removed channels too, until whole tiles of channels are kept, or all of them."""
+    if survivors.channels is None or tile_channels == 1:
+        return survivors
+    wanted = min(total, math.ceil(survivors.c / tile_channels) * tile_channels)
+    alive = torch.zeros(total, dtype=torch.bool).index_fill_(0, survivors.channels, True)
+    alive[(~alive).nonzero().flatten()[: wanted - survivors.c]] = True
+    return replace(survivors, channels=None if wanted == total else alive.nonzero().flatten(), c=wanted)
 
 
 def run_compact(packed: PackedCompact, x: Tensor, residual: Tensor | None = None, *, inner: KernelSpec) -> Tensor:
@@ -143,17 +182,21 @@ def _channels_are_innermost(kernel: KernelSpec) -> bool:
     return kernel.layout == "nhwc" or kernel.op == "linear"
 
 
-def removed_filters(problem: Problem, bias: Tensor | None, relu: bool, *, layout: Layout) -> RemovedFilters:
+def removed_filters(
+    problem: Problem, bias: Tensor | None, relu: bool, quantisation: Quantisation | None = None, *, layout: Layout
+) -> RemovedFilters:
     """What each filter of a problem gives once it is removed."""
     dtype = dense.TORCH_DTYPES[problem.dtype]
-    bias = torch.zeros(problem.c_out, dtype=dtype) if bias is None else bias.detach().to(dtype, copy=True)
-    return RemovedFilters(
-        bias=bias,
-        constant=bias.clamp(min=0.0) if relu else bias,
-        relu=relu,
-        output_shape=problem.output_shape,
-        layout=layout,
-    )
+    least = 0 if relu else None
+    if quantisation is not None:
+        layer = quantise_layer(torch.zeros(problem.c_out, 1), bias, relu, quantisation)
+        # Far beyond a byte, with room to add one.
+        alone, least = torch.from_numpy(layer.scaled_bias().clip(-BIAS_MAX, BIAS_MAX).astype(np.int32)), layer.low
+        constant = (alone + layer.y_zero_point).clamp(least, STORED_MAX).to(dtype)
+    else:
+        alone = torch.zeros(problem.c_out, dtype=dtype) if bias is None else bias.detach().to(dtype, copy=True)
+        constant = alone.clamp(min=0.0) if relu else alone
+    return RemovedFilters(bias=alone, constant=constant, least=least, output_shape=problem.output_shape, layout=layout)
 
 
 def reduced_sizes(problem: Problem) -> tuple[int, int, int]:
@@ -175,9 +218,10 @@ def _kept(count: int, density: float) -> int:
     return max(1, round(count * density))
 
 
-def compact_cost(problem: Problem, *, inner: KernelSpec) -> Cost:
+def compact_cost(problem: Problem, *, inner: KernelSpec, tile_channels: int = 1) -> Cost:
     """Cost of the smaller dense layer, plus gathering its input and scattering its output where these shrink."""
     k, c, _ = reduced_sizes(problem)
+    c = min(problem.c_in, math.ceil(c / tile_channels) * tile_channels)
     reduced = replace(problem.as_dense(), c_in=c, c_out=k)
     cost = inner.cost(reduced)
     # Half of what is read and written. Where channels are innermost, all of the input is read and the output is written
@@ -201,17 +245,18 @@ def why_compact_unsupported(problem: Problem, machine: Machine, *, inner: Kernel
     return inner.why_unsupported(problem, machine)
 
 
-def _compact(inner: KernelSpec) -> KernelSpec:
+def compact_kernel(inner: KernelSpec, *, tile_channels: int = 1) -> KernelSpec:
+    """Run what is left through `inner`, which reads `tile_channels` input channels together."""
     return KernelSpec(
-        name=inner.name.replace("_dense_", "_compact_"),
+        name=inner.name.replace("_dense_", "_compact_").replace("_tiles_", "_compact_"),
         op=inner.op,
         patterns=("filter", "channel", "shape"),
         dtype=inner.dtype,
         isa=inner.isa,
         layout=inner.layout,
-        pack=partial(pack_compact, inner=inner),
+        pack=partial(pack_compact, inner=inner, tile_channels=tile_channels),
         run=partial(run_compact, inner=inner),
-        cost=partial(compact_cost, inner=inner),
+        cost=partial(compact_cost, inner=inner, tile_channels=tile_channels),
         why_unsupported=partial(why_compact_unsupported, inner=inner),
     )
 
@@ -219,10 +264,14 @@ def _compact(inner: KernelSpec) -> KernelSpec:
 _DENSE = {kernel.name: kernel for kernel in dense.KERNELS}
 
 KERNELS: tuple[KernelSpec, ...] = (
-    _compact(_DENSE["conv2d_dense_f32_nhwc__onednn"]),
-    _compact(_DENSE["conv2d_dense_f32_nchw__torch"]),
-    _compact(_DENSE["conv2d_dense_bf16_nhwc__onednn"]),
-    _compact(_DENSE["linear_dense_f32_nchw__onednn"]),
-    _compact(_DENSE["linear_dense_f32_nchw__torch"]),
-    _compact(_DENSE["linear_dense_bf16_nchw__onednn"]),
+    compact_kernel(_DENSE["conv2d_dense_f32_nhwc__onednn"]),
+    compact_kernel(_DENSE["conv2d_dense_f32_nchw__torch"]),
+    compact_kernel(_DENSE["conv2d_dense_bf16_nhwc__onednn"]),
+    compact_kernel(_DENSE["linear_dense_f32_nchw__onednn"]),
+    compact_kernel(_DENSE["linear_dense_f32_nchw__torch"]),
+    compact_kernel(_DENSE["linear_dense_bf16_nchw__onednn"]),
+    *(
+        compact_kernel(kernel, tile_channels=tile_sparse.ROW_BYTES // DTYPE_BYTES[kernel.dtype])
+        for kernel in tile_sparse.KERNELS
+    ),
 )

@@ -7,7 +7,8 @@ from functools import partial
 from torch import Tensor
 
 from .dense import SHORT_DTYPES
-from .flat_sparse import FLAT_VARIANTS, PackedFlat, flat_cost, pack_flat, run_flat, why_flat_unsupported
+from .flat_cost import flat_cost
+from .flat_sparse import FLAT_VARIANTS, PackedFlat, pack_flat, run_flat, why_flat_unsupported
 from .layout import BLOCK_IMAGES
 from .native_layer import (
     HALF_PRECISION,

@@ -9,6 +9,7 @@ Winograd and FFT are not among them: oneDNN picks Winograd only when told to, to
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .layout import MEMORY_FORMATS, check_residual
 from .pattern import SasPart, parse_pattern
-from .problem import DTYPE_BYTES, Dtype, Problem
+from .problem import DTYPE_BYTES, Dtype, Op, Problem
 from .spec import Cost, KernelSpec, Layout, Machine, Unit
 
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {
@@ -335,14 +336,20 @@ def runs_in_networks(kernel: KernelSpec, machine: Machine) -> bool:
     return any(name not in machine.torch_ops for name in MKL_OPS)
 
 
-def _conv2d_torch(dtype: Dtype, layout: Layout) -> KernelSpec:
-    return KernelSpec(
-        name=f"conv2d_dense_{SHORT_DTYPES[dtype]}_{layout}__torch",
-        op="conv2d",
-        patterns=("dense",),
-        dtype=dtype,
-        isa="any",
-        layout=layout,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Library:
+    """How a library runs an operation; the members are those of `KernelSpec`."""
+
+    name: str
+    pack: Callable[..., PackedConv | PackedLinear | PackedMkl]
+    run: Callable[..., Tensor]
+    cost: Callable[[Problem], Cost] = prepacked_cost
+    why_unsupported: Callable[[Problem, Machine], str | None] = why_onednn_unsupported
+
+
+def _eager_conv2d(layout: Layout) -> _Library:
+    return _Library(
+        name="torch",
         pack=partial(pack_conv2d_torch, layout=layout),
         run=run_conv2d_torch,
         cost=partial(conv2d_torch_cost, layout=layout),
@@ -350,71 +357,40 @@ def _conv2d_torch(dtype: Dtype, layout: Layout) -> KernelSpec:
     )
 
 
-def _conv2d_onednn(dtype: Dtype) -> KernelSpec:
-    return KernelSpec(
-        name=f"conv2d_dense_{SHORT_DTYPES[dtype]}_nhwc__onednn",
-        op="conv2d",
-        patterns=("dense",),
-        dtype=dtype,
-        isa="any",
-        layout="nhwc",
-        pack=pack_conv2d_onednn,
-        run=run_conv2d_onednn,
-        cost=prepacked_cost,
-        why_unsupported=why_onednn_unsupported,
-    )
-
-
-def _linear_torch(dtype: Dtype) -> KernelSpec:
-    return KernelSpec(
-        name=f"linear_dense_{SHORT_DTYPES[dtype]}_nchw__torch",
-        op="linear",
-        patterns=("dense",),
-        dtype=dtype,
-        isa="any",
-        layout="nchw",
-        pack=pack_linear_torch,
-        run=run_linear_torch,
-        cost=linear_torch_cost,
-        why_unsupported=why_torch_unsupported,
-    )
-
-
-def _linear_onednn(dtype: Dtype) -> KernelSpec:
-    return KernelSpec(
-        name=f"linear_dense_{SHORT_DTYPES[dtype]}_nchw__onednn",
-        op="linear",
-        patterns=("dense",),
-        dtype=dtype,
-        isa="any",
-        layout="nchw",
-        pack=pack_linear_onednn,
-        run=run_linear_onednn,
-        cost=prepacked_cost,
-        why_unsupported=why_onednn_unsupported,
-    )
-
-
-_LINEAR_MKL = KernelSpec(
-    name="linear_dense_f32_nchw__mkl",
-    op="linear",
-    patterns=("dense",),
-    dtype="float32",
-    isa="any",
-    layout="nchw",
-    pack=pack_linear_mkl,
-    run=run_linear_mkl,
-    cost=prepacked_cost,
-    why_unsupported=why_mkl_unsupported,
+_ONEDNN_CONV2D = _Library(name="onednn", pack=pack_conv2d_onednn, run=run_conv2d_onednn)
+_EAGER_LINEAR = _Library(
+    name="torch",
+    pack=pack_linear_torch,
+    run=run_linear_torch,
+    cost=linear_torch_cost,
+    why_unsupported=why_torch_unsupported,
 )
+_ONEDNN_LINEAR = _Library(name="onednn", pack=pack_linear_onednn, run=run_linear_onednn)
+_MKL_LINEAR = _Library(name="mkl", pack=pack_linear_mkl, run=run_linear_mkl, why_unsupported=why_mkl_unsupported)
+
+
+def _spec(op: Op, dtype: Dtype, layout: Layout, library: _Library) -> KernelSpec:
+    return KernelSpec(
+        name=f"{op}_dense_{SHORT_DTYPES[dtype]}_{layout}__{library.name}",
+        op=op,
+        patterns=("dense",),
+        dtype=dtype,
+        isa="any",
+        layout=layout,
+        pack=library.pack,
+        run=library.run,
+        cost=library.cost,
+        why_unsupported=library.why_unsupported,
+    )
+
 
 _DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16")
 _LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 
 KERNELS: tuple[KernelSpec, ...] = (
-    *(_conv2d_torch(dtype, layout) for dtype in _DTYPES for layout in _LAYOUTS),
-    *(_conv2d_onednn(dtype) for dtype in _DTYPES),
-    *(_linear_torch(dtype) for dtype in _DTYPES),
-    *(_linear_onednn(dtype) for dtype in _DTYPES),
-    _LINEAR_MKL,
+    *(_spec("conv2d", dtype, layout, _eager_conv2d(layout)) for dtype in _DTYPES for layout in _LAYOUTS),
+    *(_spec("conv2d", dtype, "nhwc", _ONEDNN_CONV2D) for dtype in _DTYPES),
+    *(_spec("linear", dtype, "nchw", _EAGER_LINEAR) for dtype in _DTYPES),
+    *(_spec("linear", dtype, "nchw", _ONEDNN_LINEAR) for dtype in _DTYPES),
+    _spec("linear", "float32", "nchw", _MKL_LINEAR),
 )

@@ -23,13 +23,12 @@ from torch import Tensor  # before _native: the extension must share torch's Ope
 
 from . import _native
 from .cpu import cache_bytes
-from .dense import UNITS
 from .flat_tiling import Area, Tiling, choose_tiling
 from .layout import BLOCK_IMAGES, native_layout
 from .native_layer import INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
 from .phases import Phases, halo_of, phases_of, tap_offsets
 from .problem import DTYPE_BYTES, Dtype, Problem
-from .spec import Cost, Layout
+from .spec import Layout
 
 ENTRY_BYTES = 8
 """One packed non-zero: value and offset."""
@@ -173,7 +172,7 @@ def pack_flat(
     shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     _, channels, taps_h, taps_w = problem.weight_shape
     native_shape = _native.FlatShape(
-        n=_stored_images(problem, layout),
+        n=stored_images(problem, layout),
         c_in=problem.c_in,
         h_in=problem.h_in,
         w_in=problem.w_in,
@@ -227,32 +226,6 @@ def run_flat(packed: PackedFlat, x: Tensor, residual: Tensor | None = None) -> T
     return run_native(packed.problem, packed.native, x, residual, layout=packed.layout)
 
 
-def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw") -> Cost:
-    """Work of one run: padding to tiles, tails and garbage columns included."""
-    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
-    blocks = math.ceil(problem.n / shape.images)
-    nonzeros = problem.weight_count * (1.0 - problem.sparsity)
-    scalar_bytes = DTYPE_BYTES[isa.dtype]
-    outside = (problem.input_bytes + problem.output_bytes) * _stored_images(problem, layout) / problem.n
-    tiles, tasks = shape.area.tiles(shape.tiling.tile), _tasks(problem, shape, blocks)
-    copied = 0.0
-    if shape.copies_input:
-        copied = float(problem.c_in * shape.channel_floats * blocks * (tiles if shape.copies_tiles else 1))
-    # Rows of planes are copied in vectors; whatever changes the order of values, value by value.
-    in_order = layout != "nhwc" and problem.stride == (1, 1) and (shape.images == 1 or layout in BLOCK_IMAGES)
-    written = float(problem.c_out * shape.area.written(shape.tiling.tile, isa.lanes) * blocks * isa.lanes)
-    return Cost(
-        unit=UNITS[isa.dtype],
-        flop=2.0 * nonzeros * shape.area.vectors * blocks * isa.lanes,
-        bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * scalar_bytes,
-        bytes_moved=outside + nonzeros * ENTRY_BYTES,
-        tasks=tasks,
-        bytes_copied=2.0 * scalar_bytes * (written + (copied if in_order else 0.0)),
-        values_dealt=0.0 if in_order else copied * (problem.threads if tasks > blocks else 1),
-        starts=float(problem.c_out * tiles * shape.tiling.c_blocks * blocks),
-    )
-
-
 def why_flat_unsupported(
     problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw"
 ) -> str | None:
@@ -263,6 +236,12 @@ def why_flat_unsupported(
     if problem.c_in * shape.channel_floats >= OFFSET_LIMIT:
         return f"the padded input of a block of {shape.images} images exceeds {OFFSET_LIMIT} floats"
     return None
+
+
+def stored_images(problem: Problem, layout: Layout) -> int:
+    """Images in memory: a blocked layout has whole blocks."""
+    block = BLOCK_IMAGES.get(layout, 1)
+    return math.ceil(problem.n / block) * block
 
 
 def _is_pointwise(problem: Problem) -> bool:
@@ -277,27 +256,6 @@ def _interleaved_images(problem: Problem, isa: InstructionSet) -> int:
     # One pixel an image: the images themselves must fill the tile.
     vectors = math.ceil(problem.n / isa.lanes)
     return isa.lanes * math.ceil(vectors / math.ceil(vectors / isa.max_tile))
-
-
-def _stored_images(problem: Problem, layout: Layout) -> int:
-    """Images in memory: a blocked layout has whole blocks."""
-    block = BLOCK_IMAGES.get(layout, 1)
-    return math.ceil(problem.n / block) * block
-
-
-def _tasks(problem: Problem, shape: FlatShape, blocks: int) -> int:
-    """Pieces that threads share, as `shares_of` in native/flat/run.inc.h cuts them."""
-    threads = problem.threads
-    if blocks % threads == 0 or blocks >= 4 * threads:
-        return blocks
-    tiles = shape.area.tiles(shape.tiling.tile)
-    scalar_bytes = DTYPE_BYTES[problem.dtype]
-    copied = problem.c_in * problem.h_in * problem.w_in * shape.images * scalar_bytes if shape.copies_input else 0
-    tiles_first = tiles > 1 and problem.weight_count * (1.0 - problem.sparsity) * ENTRY_BYTES < copied
-    parts = 1 if tiles_first else max(1, min(threads, problem.c_out // 16))
-    while tiles * parts % threads != 0 and tiles * parts < 8 * threads:
-        parts += 1
-    return tiles * min(parts, problem.c_out)
 
 
 def _values(weight: Tensor, dtype: Dtype) -> NDArray[np.float32]:

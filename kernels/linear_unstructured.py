@@ -18,7 +18,8 @@ from functools import partial
 from torch import Tensor
 
 from . import _native
-from .flat_sparse import PackedFlat, flat_cost, pack_flat, run_flat, why_flat_unsupported
+from .flat_cost import flat_cost
+from .flat_sparse import PackedFlat, pack_flat, run_flat, why_flat_unsupported
 from .native_layer import (
     INSTRUCTION_SETS,
     NATIVE_PATTERNS,

@@ -98,6 +98,11 @@ class QuantisedLayer:
         sums = self.weight.reshape(len(self.weight), -1).sum(axis=1, dtype=np.int64)
         return (self.bias - self.x_zero_point * sums).astype(np.int32)
 
+    def scaled_bias(self) -> NDArray[np.int64]:
+        """int64, [K]: the bias alone in steps of the output, before `other` is added and the sum is clamped."""
+        half = np.left_shift(np.int64(1), self.shift.astype(np.int64) - 1)
+        return (self.bias.astype(np.int64) * self.multiplier + half) >> self.shift
+
 
 def choose_scale(low: float, high: float) -> tuple[float, int]:
     """Scale and zero point that store the range [low, high], widened to hold zero exactly.

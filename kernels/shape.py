@@ -59,6 +59,7 @@ class PackedShape:
     """[K', 1], `dtype`."""
     filters: Tensor | None
     removed: RemovedFilters
+    relu: bool
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
@@ -97,6 +98,7 @@ def pack_shape(
         bias=(removed.bias if survivors.filters is None else removed.bias.index_select(0, survivors.filters))[:, None],
         filters=survivors.filters,
         removed=removed,
+        relu=relu,
         stride=problem.stride,
         padding=problem.padding,
         dilation=problem.dilation,
@@ -132,9 +134,9 @@ def run_shape(
         )
     y = product.view(n, k, h_out, w_out)
     if packed.filters is None:
-        return dense.finish(y, residual, relu=packed.removed.relu)
+        return dense.finish(y, residual, relu=packed.relu)
     kept = None if residual is None else residual.index_select(1, packed.filters)
-    dense.finish(y, kept, relu=packed.removed.relu)
+    dense.finish(y, kept, relu=packed.relu)
     return packed.removed.output(n, residual).index_copy_(1, packed.filters, y)
 
 

@@ -11,13 +11,13 @@ from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.errors import SparseplanError
 
 from .cases import Case, cases_of
-from .contest import Row, run_case
+from .contest import run_case, setting_of, untimed
 from .layer_sets import LAYER_SETS
 from .options import Options, parse_options
 from .plot import write_plots
 from .rivals import CONTESTANTS
 from .roofline import measure_limits
-from .table import case_text, means_text, write_csv
+from .table import case_text, means_text, read_csv, write_csv, write_means
 
 INTERRUPTED = 130
 
@@ -56,9 +56,11 @@ def _run(options: Options) -> int:
         return 0
     _make_folder(options.out)
     csv = options.out / "kernels.csv"
+    rows = read_csv(csv) if options.appends and csv.exists() else []
+    measured = {setting_of(row) for row in rows}
+    cases = [case for case in cases if setting_of(untimed(case)) not in measured]
     print(f"{len(cases)} cases; results go to {csv} after each layer, Ctrl-C keeps them; measuring the ceilings ...")
     limits = measure_limits(machine, max(options.grid.threads))
-    rows: list[Row] = []
     interrupted = False
     clock = _Clock(cases, options.budget_s)
     try:
@@ -77,8 +79,10 @@ def _run(options: Options) -> int:
         return INTERRUPTED
     write_csv(csv, rows)
     print(means_text(rows))
+    averages = options.out / "means.csv"
+    write_means(averages, rows)
     files = write_plots(options.out, rows)
-    print("\n".join(f"wrote {path}" for path in (csv, *files)))
+    print("\n".join(f"wrote {path}" for path in (csv, averages, *files)))
     return INTERRUPTED if interrupted else 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +23,9 @@ from sparseplan.profiles.timing import TimeStats, measure_alternating
 from .cases import Case
 from .rivals import CONTESTANTS
 from .roofline import bound_s
+
+FAR_BEHIND = 8.0
+"""Times as slow as the fastest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +80,11 @@ def run_case(case: Case, machine: Machine, limits: Limits, *, kernels: tuple[str
     try:
         weight = make_weight(problem, generator)
     except UnsupportedError as error:
-        return [_untimed(case, problem, reason=str(error))]
+        return [untimed(case, reason=str(error))]
     problem = with_actual_sparsity(problem, weight)
     rivals = [(problem, kernel) for kernel in eligible(problem, machine, CONTESTANTS) if kernel.name in kernels]
     if not rivals:
-        return [_untimed(case, problem, reason="no kernel that is measured can run it")]
+        return [untimed(case, reason="no kernel that is measured can run it")]
     dense = dense_problem(problem)
     rivals += [
         (dense, kernel)
@@ -93,7 +98,7 @@ def run_case(case: Case, machine: Machine, limits: Limits, *, kernels: tuple[str
     with torch.inference_mode(), torch_threads(problem.threads):
         checked = [check_kernel(kernel, inputs[its], expected[its]) for its, kernel in rivals]
         right = [rival for rival in checked if rival.reason is None]
-        times = measure_alternating([rival.call for rival in right], budget_s=budget_s) if right else ()
+        times = _measure([rival.call for rival in right], budget_s)
     time_of = {rival.kernel.name: time for rival, time in zip(right, times, strict=True)}
     dense_names = [kernel.name for its, kernel in rivals if its == dense and is_dense_torch(kernel)]
     best = min((name for name in dense_names if name in time_of), key=lambda name: time_of[name].median, default="")
@@ -110,6 +115,25 @@ def run_case(case: Case, machine: Machine, limits: Limits, *, kernels: tuple[str
         )
         for (its_problem, _), rival in zip(rivals, checked, strict=True)
     ]
+
+
+def _measure(calls: list[Callable[[], object]], budget_s: float) -> list[TimeStats]:
+    """Rivals in alternation; those that are far behind afterwards, a few times: they would take most of the time."""
+    once = [_time_once(call) for call in calls]
+    behind = [time_s > FAR_BEHIND * min(once) for time_s in once]
+    near = iter(_alternate([call for call, late in zip(calls, behind, strict=True) if not late], budget_s, 7))
+    far = iter(_alternate([call for call, late in zip(calls, behind, strict=True) if late], 0.0, 3))
+    return [next(far if late else near) for late in behind]
+
+
+def _alternate(calls: list[Callable[[], object]], budget_s: float, min_samples: int) -> tuple[TimeStats, ...]:
+    return measure_alternating(calls, budget_s=budget_s, min_samples=min_samples) if calls else ()
+
+
+def _time_once(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def is_dense_torch(kernel: KernelSpec) -> bool:
@@ -149,7 +173,7 @@ def _row(
     best: tuple[str, TimeStats] | None,
     bound: float,
 ) -> Row:
-    plain = _untimed(case, case.problem, reason=rival.reason or "")
+    plain = untimed(case, reason=rival.reason or "")
     plain = replace(
         plain,
         kernel=rival.kernel.name,
@@ -183,8 +207,15 @@ def _row(
     )
 
 
-def _untimed(case: Case, problem: Problem, *, reason: str) -> Row:
-    nan = math.nan
+def setting_of(row: Row) -> tuple[object, ...]:
+    """What tells a case from all others."""
+    asked = None if math.isnan(row.asked_sparsity) else row.asked_sparsity
+    return (row.layer_set, row.layer, row.batch, row.threads, row.dtype, row.pattern, asked)
+
+
+def untimed(case: Case, *, reason: str = "") -> Row:
+    """The line of a case that no kernel has run."""
+    problem, nan = case.problem, math.nan
     return Row(
         layer_set=case.layer_set,
         layer=case.layer,

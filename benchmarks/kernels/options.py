@@ -10,15 +10,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NoReturn, TypeVar, get_args
 
+from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Dtype
 
 from .cases import Grid
 from .layer_sets import DEFAULT_SETS, LAYER_SETS, LayerSet
-from .rivals import CONTESTANTS
+from .rivals import CONTESTANTS, widest_kernels
 
-PATTERNS = "unstructured,block:16x1,block:16x32,block:16x64,2:4,1:4,filter,channel,shape,filter+shape,sas:1:2,sas:1:4"
+PATTERNS = "unstructured,block:16x1,block:16x32,2:4,1:4,filter,shape,filter+shape,sas:1:2,sas:1:4"
+"""Of float32 and bfloat16; int8 has block:16x64."""
+WIDEST = "widest"
 Value = TypeVar("Value")
 
 
@@ -31,6 +34,7 @@ class Options:
     kernels: tuple[str, ...]
     budget_s: float
     out: Path
+    appends: bool
     only_list: bool
 
 
@@ -61,11 +65,20 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         metavar="S[,S]",
         help="shares of zeros (%(default)s)",
     )
-    parser.add_argument("--kernels", type=_kernels, default="*", metavar="GLOB[,GLOB]", help="kernels by name (all)")
     parser.add_argument(
-        "--budget-s", type=_seconds, default=1.0, metavar="S", help="timing of all kernels on one layer (%(default)s)"
+        "--kernels",
+        type=_kernels,
+        default=WIDEST,
+        metavar="GLOB[,GLOB]",
+        help=f"kernels by name; '*' for all, '{WIDEST}' for those of this machine's widest vectors (%(default)s)",
+    )
+    parser.add_argument(
+        "--budget-s", type=_seconds, default=0.3, metavar="S", help="timing of all kernels on one layer (%(default)s)"
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench-kernels"), metavar="FOLDER", help="(%(default)s)")
+    parser.add_argument(
+        "--append", action="store_true", help="keep what the CSV in the folder has, and measure only what it lacks"
+    )
     parser.add_argument("--list", action="store_true", help="list layer sets and kernels, and measure nothing")
     given = parser.parse_args(arguments)
     sets = given.layers or tuple(_layer_set(name) for name in DEFAULT_SETS)
@@ -81,6 +94,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         kernels=given.kernels,
         budget_s=given.budget_s,
         out=given.out,
+        appends=given.append,
         only_list=given.list,
     )
 
@@ -148,6 +162,8 @@ def _number(text: str) -> float:
 
 
 def _kernels(text: str) -> tuple[str, ...]:
+    if text == WIDEST:
+        return widest_kernels(detect_machine())
     names = [kernel.name for kernel in CONTESTANTS]
     for glob in text.split(","):
         if not any(fnmatch(name, glob) for name in names):

@@ -1,4 +1,6 @@
-"""Speedup against sparsity: one figure a dtype, batch and thread count, one panel a pattern, one line a kernel."""
+"""Speedup against sparsity: a figure for each operation, dtype, batch and thread count, a panel a pattern, a line a
+kernel.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +52,13 @@ def write_plots(folder: Path, rows: Sequence[Row]) -> tuple[Path, ...]:
     table = to_table(rows)
     table = table[table["speedup"].notna()]
     files: list[Path] = []
-    for (dtype, batch, threads), part in table.groupby(["dtype", "batch", "threads"], sort=False):
-        title = f"{dtype}, batch {batch}, {threads} thread{'s' * (threads > 1)}"
+    for (op, dtype, batch, threads), part in table.groupby(["op", "dtype", "batch", "threads"], sort=False):
+        title = f"{op}, {dtype}, batch {batch}, {threads} thread{'s' * (threads > 1)}"
         with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="constrained_layout not applied")
             figure = _figure(part, title)
             for ending in ("svg", "png"):
-                path = folder / f"speedup-{dtype}-batch{batch}-threads{threads}.{ending}"
+                path = folder / f"speedup-{op}-{dtype}-batch{batch}-threads{threads}.{ending}"
                 write_atomic(path, partial(figure.savefig, format=ending, dpi=130))
                 files.append(path)
     return tuple(files)

@@ -144,3 +144,12 @@ RIVALS = tuple(
 
 CONTESTANTS = (*REGISTRY, *RIVALS)
 """All kernels that are measured."""
+
+VECTOR_WIDTHS = ("avx512", "avx2", "baseline")
+"""Instruction sets of which the kernels of a later one are there for machines without the earlier ones."""
+
+
+def widest_kernels(machine: Machine) -> tuple[str, ...]:
+    """Names of all contestants but those for narrower vectors than the machine has."""
+    widest = next((isa for isa in VECTOR_WIDTHS if isa in machine.isa), None)
+    return tuple(kernel.name for kernel in CONTESTANTS if kernel.isa == widest or kernel.isa not in VECTOR_WIDTHS)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sparseplan.kernels.documents import write_atomic
+from sparseplan.kernels.errors import SparseplanError
 
 from .contest import Row
 
@@ -25,6 +26,28 @@ def to_table(rows: Sequence[Row]) -> pd.DataFrame:
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write all rows, whole or not at all."""
     write_atomic(path, lambda temporary: to_table(rows).to_csv(temporary, index=False))
+
+
+def read_csv(path: Path) -> list[Row]:
+    """The rows of a file of `write_csv`.
+
+    Raises
+    ------
+    SparseplanError
+        If the file cannot be read or has other columns.
+    """
+    names = [field.name for field in fields(Row)]
+    # An empty text is not a missing number.
+    texts = {field.name: str for field in fields(Row) if field.type == "str"}
+    try:
+        table = pd.read_csv(
+            path, dtype=texts, keep_default_na=False, na_values={name: [""] for name in names if name not in texts}
+        )
+    except (OSError, ValueError) as error:
+        raise SparseplanError(f"cannot read {path}: {error}; give --out another folder") from None
+    if list(table.columns) != names:
+        raise SparseplanError(f"{path} has other columns than this program writes; give --out another folder")
+    return [Row(**record) for record in table.to_dict("records")]
 
 
 def case_text(rows: Sequence[Row]) -> str:
@@ -58,6 +81,11 @@ def means(rows: Sequence[Row]) -> pd.DataFrame:
     averaged["pack_s_per_million_weights"] = grouped["pack_s_per_million_weights"].agg(geometric_mean)
     averaged["layers"] = grouped.size()
     return averaged.reset_index()
+
+
+def write_means(path: Path, rows: Sequence[Row]) -> None:
+    """Write the geometric means, to three digits: a table small enough to keep, of times that scatter by more."""
+    write_atomic(path, lambda temporary: means(rows).to_csv(temporary, index=False, float_format="%.3g"))
 
 
 def geometric_mean(values: pd.Series) -> float:

@@ -1,5 +1,6 @@
 """The benchmark of all kernels: a tiny run, an interrupted one, and wrong options."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from sparseplan.kernels.registry import REGISTRY
+from sparseplan.kernels.spec import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "benchmarks.kernels", "--budget-s", "0.001", "--layers"]
@@ -48,8 +50,54 @@ def test_tiny_run(tmp_path: Path) -> None:
         assert np.allclose(case["speedup"], dense["time_s"].min() / case["time_s"])
     assert (table["roofline_frac"] > 0).all()
     assert "tiny, float32, batch 1, 1 thread, unstructured, 90% zeros" in run.stdout
-    for ending in ("svg", "png"):
-        assert (tmp_path / f"speedup-float32-batch1-threads1.{ending}").stat().st_size > 5000
+    means = pd.read_csv(tmp_path / "means.csv")
+    assert set(means["kernel"]) == set(table["kernel"])
+    assert (means["layers"] == 1).all()
+    for op, ending in itertools.product(("conv2d", "linear"), ("svg", "png")):
+        assert (tmp_path / f"speedup-{op}-float32-batch1-threads1.{ending}").stat().st_size > 5000
+
+
+def test_runs_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the folder has is kept as it is; only what it lacks is measured."""
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.kernels import __main__ as program
+
+    tiny = ["benchmarks.kernels", "--budget-s", "0.001", "--layers", "tiny", "--dtypes", "float32", "--append"]
+    asked = {"2:4": ["--patterns", "2:4"], "both": ["--patterns", "2:4,sas:1:2"]}
+    tables = {}
+    for name, patterns in asked.items():
+        monkeypatch.setattr("sys.argv", [*tiny, *patterns, "--out", str(tmp_path)])
+        assert program.main() == 0
+        tables[name] = pd.read_csv(tmp_path / "kernels.csv")
+    kept, added = (tables["both"][tables["both"]["pattern"] == pattern] for pattern in ("2:4", "sas:1:2"))
+    pd.testing.assert_frame_equal(kept, tables["2:4"])
+    assert set(added["layer"]) == {"conv", "linear"}
+    (tmp_path / "kernels.csv").write_text("layer_set,kernel\n")
+    assert program.main() == 2
+
+
+def test_kernels_that_are_far_behind_are_timed_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.kernels.contest import _measure
+
+    fast, slow, other = _measure(
+        [lambda: time.sleep(0.001), lambda: time.sleep(0.03), lambda: time.sleep(0.002)], budget_s=0.05
+    )
+    assert fast.n == other.n >= 7
+    assert slow.n == 3
+    assert slow.median >= 0.03
+
+
+def test_kernels_of_narrower_vectors_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.kernels.rivals import CONTESTANTS, widest_kernels
+
+    isa = {kernel.name: kernel.isa for kernel in CONTESTANTS}
+    for best, others in (("avx512", {"avx2", "baseline"}), ("avx2", {"avx512", "baseline"})):
+        machine = Machine(isa=("baseline", "avx2", "avx512") if best == "avx512" else ("baseline", "avx2"))
+        left = {isa[name] for name in widest_kernels(machine)}
+        assert {best, "any", "avx512bf16"} <= left
+        assert left.isdisjoint(others)
 
 
 def test_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:

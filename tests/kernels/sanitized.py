@@ -18,6 +18,9 @@ TESTS = (
     "test_registry.py",
     "test_registry_random.py",
     "test_channels.py",
+    "test_compact_tiles.py",
+    "test_half_precision.py",
+    "test_tile_sparse.py",
     *sorted(path.name for path in HERE.glob("test_native_*.py")),
 )
 # -s: what a dying process says must not end in pytest's capture.

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from sparseplan.kernels import _native, channels
 from sparseplan.kernels.channels import keep_channels, put_channels, take_channels
 
+DTYPES = [torch.float32, torch.bfloat16, torch.uint8]
 ISAS = ["baseline", *(isa for isa in _native.isa_list() if isa == "avx512bf16")]
+
+
+def values(*shape: int, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    if dtype is torch.uint8:
+        return torch.randint(0, 256, shape, generator=generator).byte()
+    return torch.randn(shape, generator=generator).to(dtype)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -18,7 +25,7 @@ ISAS = ["baseline", *(isa for isa in _native.isa_list() if isa == "avx512bf16")]
 def test_take_and_put(isa: str, data: st.DataObject) -> None:
     total, pixels = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 140))
     threads, seed = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 99))
-    dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
+    dtype = data.draw(st.sampled_from(DTYPES))
     generator = torch.Generator().manual_seed(seed)
     density = data.draw(st.sampled_from([0.0, 0.1, 0.5, 0.97, 1.0]))
     kept = (torch.rand(total, generator=generator) < density).nonzero().flatten()
@@ -27,11 +34,11 @@ def test_take_and_put(isa: str, data: st.DataObject) -> None:
     native = _native.Channels(isa=isa, total=total, index=kept.tolist(), value_bytes=dtype.itemsize)
     for place in ("end", "start"):
         memory = GuardedMemory(place)
-        x = memory.copy(torch.randn(pixels, total, generator=generator).to(dtype))
+        x = memory.copy(values(pixels, total, dtype=dtype, generator=generator))
         some = memory.like(torch.empty(pixels, len(kept), dtype=dtype))
         native.gather(x.data_ptr(), x.nbytes, some.data_ptr(), some.nbytes, threads)
         assert torch.equal(some, x[:, kept])
-        constant = memory.copy(torch.randn(total, generator=generator).to(dtype))
+        constant = memory.copy(values(total, dtype=dtype, generator=generator))
         full = memory.like(x)
         native.scatter(
             some.data_ptr(), some.nbytes, constant.data_ptr(), constant.nbytes, full.data_ptr(), full.nbytes, threads
@@ -40,9 +47,9 @@ def test_take_and_put(isa: str, data: st.DataObject) -> None:
         memory.check()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_images_keep_their_memory_order(dtype: torch.dtype) -> None:
-    x = torch.randn(2, 37, 3, 5).to(dtype)
+    x = values(2, 37, 3, 5, dtype=dtype, generator=torch.Generator().manual_seed(0))
     kept = torch.tensor([0, 5, 36])
     moved = keep_channels(37, kept, dtype)
     taken = take_channels(moved, x)
@@ -66,7 +73,7 @@ def test_refuses_what_does_not_fit() -> None:
     for index in ([1, 1], [2, 1], [-1], [4]):
         with pytest.raises(ValueError, match="ascend"):
             _native.Channels(isa="baseline", total=4, index=index, value_bytes=4)
-    with pytest.raises(ValueError, match="2 or 4 bytes"):
+    with pytest.raises(ValueError, match="1, 2 or 4 bytes"):
         _native.Channels(isa="baseline", total=4, index=[1], value_bytes=8)
     native = _native.Channels(isa="baseline", total=4, index=[1], value_bytes=4)
     x, y = torch.zeros(3, 4), torch.zeros(3, 2)

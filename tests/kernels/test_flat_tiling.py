@@ -1,6 +1,7 @@
 """How the flat sparse convolution is cut, and that every cut computes the same."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from native_agreement import assert_agrees, random_layer
 
 from sparseplan.kernels.conv2d_unstructured import KERNELS
 from sparseplan.kernels.cpu import USUAL_CACHE_BYTES, cache_bytes, detect_machine
-from sparseplan.kernels.flat_sparse import FLAT_VARIANTS, flat_cost, flat_shape
+from sparseplan.kernels.flat_cost import flat_cost, share_flat
+from sparseplan.kernels.flat_sparse import FLAT_VARIANTS, FlatShape, flat_shape
 from sparseplan.kernels.flat_tiling import MAX_TILE_ROWS, choose_tiling
 from sparseplan.kernels.problem import Problem
 
@@ -109,6 +111,83 @@ def test_threads_copy_what_they_need(spec, sizes: dict[str, object]) -> None:
     for threads in (2, 3, 5):
         torch.set_num_threads(threads)
         assert torch.equal(assert_agrees(spec, problem, x, weight, bias), alone)
+
+
+def copied_plainly(shape: FlatShape, lanes: int, h_out: int, tasks: list[list[int]]) -> float:
+    """Rows of the padded input, or tiles of it, that threads copy for their tiles: one position after the other."""
+    area, tile = shape.area, shape.tiling.tile
+    down, across = math.ceil(area.rows / tile.rows), math.ceil(area.columns / tile.columns)
+    copied = 0.0
+    for tiles in tasks:
+        if shape.copies_tiles:
+            copied += sum(index == 0 or tiles[index - 1] != number for index, number in enumerate(tiles))
+            continue
+        read = set()
+        for number in set(tiles):
+            rows = range(area.rows * (number // across) // down, area.rows * (number // across + 1) // down)
+            columns = range(area.columns * (number % across) // across, area.columns * (number % across + 1) // across)
+            starts = set(rows)
+            if area.rows == 1:
+                pitch = shape.phases.pitch * shape.images
+                values = (vector * lanes + lane for vector in columns for lane in range(lanes))
+                starts = {value // pitch + beyond for value in values for beyond in (0, 1)}
+            read |= {row + tap for row in starts for tap in range(shape.phases.rows - h_out + 1)}
+        copied += len({row for row in read if row < shape.phases.rows}) / shape.phases.rows if read else 0.0
+    return copied
+
+
+@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@given(
+    isa=st.sampled_from(FLAT_VARIANTS),
+    interleaved=st.booleans(),
+    layout=st.sampled_from(["nchw", "nhwc"]),
+    kernel=st.sampled_from([1, 3]),
+    stride=st.integers(1, 2),
+    n=st.integers(1, 40),
+    sizes=st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40)),
+    sparsity=st.floats(0.0, 1.0),
+    threads=st.integers(1, 7),
+)
+def test_cost_counts_what_each_thread_copies(
+    isa, interleaved: bool, layout, kernel: int, stride: int, n: int, sizes, sparsity: float, threads: int
+) -> None:
+    c_in, c_out, size = sizes
+    problem = conv(
+        n=n, c_in=c_in, c_out=c_out, h_in=size, w_in=size + 1, kernel=(kernel, kernel), padding=(kernel // 2,) * 2
+    )
+    problem = replace(problem, stride=(stride, stride), sparsity=sparsity, threads=threads)
+    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
+    sharing, tiles = share_flat(problem, shape, isa), shape.area.tiles(shape.tiling.tile)
+    blocks = math.ceil(n / shape.images)
+    if blocks % threads == 0 or blocks >= 4 * threads:
+        assert sharing.tasks == blocks
+        assert sharing.copies == blocks * (tiles if shape.copies_tiles else 1)
+        return
+    parts, rest = divmod(sharing.tasks, tiles)
+    assert rest == 0
+    orders = (
+        [tile for tile in range(tiles) for _ in range(parts)],
+        [tile for _ in range(parts) for tile in range(tiles)],
+    )
+    plain = [
+        blocks
+        * copied_plainly(
+            shape,
+            isa.lanes,
+            problem.h_out,
+            [order[len(order) * thread // threads : len(order) * (thread + 1) // threads] for thread in range(threads)],
+        )
+        for order in orders
+    ]
+    assert any(math.isclose(sharing.copies, copies) for copies in plain)
+
+
+@every_variant
+def test_strided_copies_are_shared_by_rows(isa) -> None:
+    """Many tiles and few weights: the second thread copies the halo again, not the image."""
+    problem = conv(n=1, c_in=64, c_out=16, h_in=112, w_in=112, stride=(2, 2), sparsity=0.95)
+    alone, shared = (flat_cost(replace(problem, threads=threads), isa, interleaved=False) for threads in (1, 2))
+    assert alone.values_dealt < shared.values_dealt < 1.25 * alone.values_dealt
 
 
 def write_cache(folder: Path, level: str, kind: str, size: str) -> None:

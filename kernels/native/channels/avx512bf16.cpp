@@ -29,6 +29,17 @@ struct Halves {
     static __m512i expand(__m512i other, __mmask32 mask, __m512i v) { return _mm512_mask_expand_epi16(other, mask, v); }
 };
 
+// Half a register: a mask of 32 channels serves all widths.
+struct Bytes {
+    using Value = uint8_t;
+    static constexpr int kLanes = 32;
+    static __mmask32 first(int64_t count) { return static_cast<__mmask32>((uint64_t{1} << count) - 1u); }
+    static __m256i load(__mmask32 mask, const void* from) { return _mm256_maskz_loadu_epi8(mask, from); }
+    static void store(void* to, __mmask32 mask, __m256i v) { _mm256_mask_storeu_epi8(to, mask, v); }
+    static __m256i compress(__mmask32 mask, __m256i v) { return _mm256_maskz_compress_epi8(mask, v); }
+    static __m256i expand(__m256i other, __mmask32 mask, __m256i v) { return _mm256_mask_expand_epi8(other, mask, v); }
+};
+
 template <typename V>
 uint32_t mask_at(const sparseplan::ChannelsPlan& plan, int64_t channel) {
     return plan.masks[channel / 32] >> (channel % 32) & static_cast<uint32_t>((uint64_t{1} << V::kLanes) - 1u);
@@ -39,6 +50,9 @@ int64_t lanes_at(const sparseplan::ChannelsPlan& plan, int64_t channel) {
     return plan.total - channel < V::kLanes ? plan.total - channel : V::kLanes;
 }
 
+void store_all(void* to, __m512i v) { _mm512_storeu_si512(to, v); }
+void store_all(void* to, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
+
 template <typename V, typename T = typename V::Value>
 void gather(const sparseplan::ChannelsPlan& plan, const T* from, T* to, int64_t pixels, int threads) {
     for_pixels(pixels, threads, [&](int64_t pixel) {
@@ -47,10 +61,10 @@ void gather(const sparseplan::ChannelsPlan& plan, const T* from, T* to, int64_t 
         const T* const end = some + plan.kept;
         for (int64_t channel = 0; channel < plan.total; channel += V::kLanes) {
             const uint32_t mask = mask_at<V>(plan, channel);
-            const __m512i kept = V::compress(mask, V::load(V::first(lanes_at<V>(plan, channel)), all + channel));
+            const auto kept = V::compress(mask, V::load(V::first(lanes_at<V>(plan, channel)), all + channel));
             // What lies beyond the kept values is overwritten by the next vector of the same pixel.
             if (end - some >= V::kLanes) {
-                _mm512_storeu_si512(some, kept);
+                store_all(some, kept);
             } else {
                 V::store(some, V::first(__builtin_popcount(mask)), kept);
             }
@@ -68,17 +82,16 @@ void scatter(const sparseplan::ChannelsPlan& plan, const T* from, const T* const
         T* all = to + pixel * plan.total;
         for (int64_t channel = 0; channel < plan.total; channel += V::kLanes) {
             const uint32_t mask = mask_at<V>(plan, channel);
-            const int64_t lanes = lanes_at<V>(plan, channel);
-            const __m512i values = end - some >= V::kLanes ? _mm512_loadu_si512(some)
-                                                           : V::load(V::first(__builtin_popcount(mask)), some);
-            const __m512i rest = V::load(V::first(lanes), constant + channel);
-            const __m512i full = V::expand(rest, mask, values);
+            const int64_t lanes = lanes_at<V>(plan, channel), present = __builtin_popcount(mask);
+            const auto values = V::load(V::first(end - some >= V::kLanes ? V::kLanes : present), some);
+            const auto rest = V::load(V::first(lanes), constant + channel);
+            const auto full = V::expand(rest, mask, values);
             if (lanes == V::kLanes) {
-                _mm512_storeu_si512(all + channel, full);
+                store_all(all + channel, full);
             } else {
                 V::store(all + channel, V::first(lanes), full);
             }
-            some += __builtin_popcount(mask);
+            some += present;
         }
     });
 }
@@ -87,7 +100,9 @@ void scatter(const sparseplan::ChannelsPlan& plan, const T* from, const T* const
 
 namespace sparseplan {
 
-const ChannelsTable kChannelsAvx512bf16{"avx512bf16", {gather<Words>, scatter<Words>},
-                                        {gather<Halves>, scatter<Halves>}};
+const ChannelsTable kChannelsAvx512bf16{"avx512bf16",
+                                        {gather<Words>, scatter<Words>},
+                                        {gather<Halves>, scatter<Halves>},
+                                        {gather<Bytes>, scatter<Bytes>}};
 
 }  // namespace sparseplan

@@ -33,6 +33,6 @@ void scatter(const sparseplan::ChannelsPlan& plan, const T* from, const T* const
 namespace sparseplan {
 
 const ChannelsTable kChannelsBaseline{"baseline", {gather<uint32_t>, scatter<uint32_t>},
-                                      {gather<uint16_t>, scatter<uint16_t>}};
+                                      {gather<uint16_t>, scatter<uint16_t>}, {gather<uint8_t>, scatter<uint8_t>}};
 
 }  // namespace sparseplan

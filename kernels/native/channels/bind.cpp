@@ -15,12 +15,12 @@ const ChannelsTable& table(const std::string& isa) {
 #endif
 }
 
-// Kept channels of values of 2 or 4 bytes.
+// Kept channels of values of 1, 2 or 4 bytes.
 class Channels {
   public:
     Channels(const ChannelsTable& isa, int64_t total, std::vector<int64_t> index, int value_bytes)
         : isa_(isa), total_(total), index_(std::move(index)), masks_((total + 31) / 32, 0u), value_bytes_(value_bytes) {
-        require(value_bytes == 2 || value_bytes == 4, "values must have 2 or 4 bytes");
+        require(value_bytes == 1 || value_bytes == 2 || value_bytes == 4, "values must have 1, 2 or 4 bytes");
         int64_t last = -1;
         for (int64_t channel : index_) {
             require(channel > last && channel < total, "channels must ascend and lie below the total");
@@ -32,11 +32,10 @@ class Channels {
     void gather(uintptr_t from, size_t from_bytes, uintptr_t to, size_t to_bytes, int threads) const {
         const int64_t pixels = pixels_of(from_bytes, to_bytes, threads);
         nb::gil_scoped_release release;
-        if (value_bytes_ == 4) {
-            isa_.words.gather(plan(), at<uint32_t>(from), at<uint32_t>(to), pixels, threads);
-        } else {
-            isa_.halves.gather(plan(), at<uint16_t>(from), at<uint16_t>(to), pixels, threads);
-        }
+        with_moves([&](const auto& moves, auto value) {
+            using T = decltype(value);
+            moves.gather(plan(), at<const T>(from), at<T>(to), pixels, threads);
+        });
     }
 
     void scatter(uintptr_t from, size_t from_bytes, uintptr_t constant, size_t constant_bytes, uintptr_t to,
@@ -44,16 +43,23 @@ class Channels {
         const int64_t pixels = pixels_of(to_bytes, from_bytes, threads);
         require(constant_bytes == bytes_of(total_), "constant differs from the channels");
         nb::gil_scoped_release release;
-        if (value_bytes_ == 4) {
-            isa_.words.scatter(plan(), at<uint32_t>(from), at<uint32_t>(constant), at<uint32_t>(to), pixels, threads);
-        } else {
-            isa_.halves.scatter(plan(), at<uint16_t>(from), at<uint16_t>(constant), at<uint16_t>(to), pixels, threads);
-        }
+        with_moves([&](const auto& moves, auto value) {
+            using T = decltype(value);
+            moves.scatter(plan(), at<const T>(from), at<const T>(constant), at<T>(to), pixels, threads);
+        });
     }
 
   private:
     template <typename T>
     static T* at(uintptr_t address) { return reinterpret_cast<T*>(address); }
+
+    // f(moves, T{}) for the type of the values.
+    template <typename F>
+    void with_moves(F f) const {
+        if (value_bytes_ == 4) return f(isa_.words, uint32_t{});
+        if (value_bytes_ == 2) return f(isa_.halves, uint16_t{});
+        f(isa_.bytes, uint8_t{});
+    }
 
     size_t bytes_of(int64_t values) const { return static_cast<size_t>(values * value_bytes_); }
 

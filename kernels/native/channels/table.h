@@ -11,7 +11,7 @@ struct ChannelsPlan {
     const uint32_t* masks;  // [ceil(total / 32)]: bit c is set where channel 32 i + c is kept
 };
 
-// `T` is uint32_t or uint16_t: values are moved, never computed with.
+// `T` is uint32_t, uint16_t or uint8_t: values are moved, never computed with.
 template <typename T>
 struct ChannelsMoves {
     // [pixels, total] -> [pixels, kept]
@@ -24,6 +24,7 @@ struct ChannelsTable {
     const char* name;
     ChannelsMoves<uint32_t> words;
     ChannelsMoves<uint16_t> halves;
+    ChannelsMoves<uint8_t> bytes;
 };
 
 extern const ChannelsTable kChannelsBaseline;

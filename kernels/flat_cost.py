@@ -1,0 +1,106 @@
+"""What a run of the flat sparse convolution costs, and how threads share it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .dense import UNITS
+from .flat_sparse import ENTRY_BYTES, FlatShape, flat_shape, stored_images
+from .layout import BLOCK_IMAGES
+from .native_layer import InstructionSet
+from .problem import DTYPE_BYTES, Problem
+from .spec import Cost, Layout
+
+LEAST_CHANNELS = 16
+UNEVEN_TASKS = 8
+"""Constants of `shares_of` in native/flat/run.inc.h."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """How the threads share a run.
+
+    Attributes
+    ----------
+    tasks : int
+        Pieces of work.
+    copies : float
+        Times that all threads together copy the whole padded input of a block of images, or of a tile where tiles are
+        copied; a thread copies only the rows that its pieces read.
+    """
+
+    tasks: int
+    copies: float
+
+
+def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layout: Layout = "nchw") -> Cost:
+    """Work of one run: padding to tiles, tails and garbage columns included."""
+    shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
+    blocks = math.ceil(problem.n / shape.images)
+    nonzeros = problem.weight_count * (1.0 - problem.sparsity)
+    scalar_bytes = DTYPE_BYTES[isa.dtype]
+    outside = (problem.input_bytes + problem.output_bytes) * stored_images(problem, layout) / problem.n
+    sharing = share_flat(problem, shape, isa)
+    copied = problem.c_in * shape.channel_floats * sharing.copies if shape.copies_input else 0.0
+    # Rows of planes are copied in vectors; whatever changes the order of values, value by value.
+    in_order = layout != "nhwc" and problem.stride == (1, 1) and (shape.images == 1 or layout in BLOCK_IMAGES)
+    written = float(problem.c_out * shape.area.written(shape.tiling.tile, isa.lanes) * blocks * isa.lanes)
+    return Cost(
+        unit=UNITS[isa.dtype],
+        flop=2.0 * nonzeros * shape.area.vectors * blocks * isa.lanes,
+        bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * scalar_bytes,
+        bytes_moved=outside + nonzeros * ENTRY_BYTES,
+        tasks=sharing.tasks,
+        bytes_copied=2.0 * scalar_bytes * (written + (copied if in_order else 0.0)),
+        values_dealt=0.0 if in_order else copied,
+        starts=float(problem.c_out * shape.area.tiles(shape.tiling.tile) * shape.tiling.c_blocks * blocks),
+    )
+
+
+def share_flat(problem: Problem, shape: FlatShape, isa: InstructionSet) -> Sharing:
+    """Cut a run as native/flat/run.inc.h does: into blocks of images, or each block into tiles x channels."""
+    threads, blocks = problem.threads, math.ceil(problem.n / shape.images)
+    tiles = shape.area.tiles(shape.tiling.tile)
+    if blocks % threads == 0 or blocks >= 4 * threads:
+        return Sharing(tasks=blocks, copies=float(blocks * tiles if shape.copies_tiles else blocks))
+    parts, tiles_first = _parts(problem, shape, tiles)
+    copies = 0.0
+    for thread in range(threads):
+        begin, end = (tiles * parts * edge // threads for edge in (thread, thread + 1))
+        if begin == end:
+            continue
+        if tiles_first:
+            first, last, taken = begin // parts, (end - 1) // parts, (end - 1) // parts - begin // parts + 1
+        elif begin // tiles == (end - 1) // tiles:
+            first, last, taken = begin % tiles, (end - 1) % tiles, end - begin
+        else:
+            first, last, taken = 0, tiles - 1, end - begin if tiles > 1 else 1
+        rows = _rows_under(shape, (first, last), h_out=problem.h_out, lanes=isa.lanes)
+        copies += taken if shape.copies_tiles else rows / shape.phases.rows
+    return Sharing(tasks=tiles * parts, copies=blocks * copies)
+
+
+def _parts(problem: Problem, shape: FlatShape, tiles: int) -> tuple[int, bool]:
+    """Parts of the output channels, and whether a thread takes all of a tile before the next: `shares_of`."""
+    threads = problem.threads
+    copied = problem.c_in * problem.h_in * problem.w_in * shape.images if shape.copies_input else 0
+    weight_bytes = problem.weight_count * (1.0 - problem.sparsity) * ENTRY_BYTES
+    tiles_first = tiles > 1 and weight_bytes < copied * DTYPE_BYTES[problem.dtype]
+    parts = 1 if tiles_first else max(1, min(threads, problem.c_out // LEAST_CHANNELS))
+    while tiles * parts % threads != 0 and tiles * parts < UNEVEN_TASKS * threads:
+        parts += 1
+    return min(parts, problem.c_out), tiles_first
+
+
+def _rows_under(shape: FlatShape, span: tuple[int, int], *, h_out: int, lanes: int) -> int:
+    """Rows of the padded input that are copied for a span of tiles, the last included, as `rows_under` finds them."""
+    area, tile, phases = shape.area, shape.tiling.tile, shape.phases
+    across, down = math.ceil(area.columns / tile.columns), math.ceil(area.rows / tile.rows)
+    (first, last), halo = span, phases.rows - h_out
+    if area.rows > 1:
+        return area.rows * (last // across + 1) // down + halo - area.rows * (first // across) // down
+    row_floats = phases.pitch * shape.images
+    begin, end = (area.columns * edge // across * lanes for edge in (first, last + 1))
+    # A tap may reach from the last position into the row after.
+    return min(phases.rows, (end - 1) // row_floats + halo + 2) - begin // row_floats
