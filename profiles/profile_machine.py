@@ -14,7 +14,7 @@ import torch
 from ..kernels import _native
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
-from ..kernels.spec import KernelSpec, Machine, Unit
+from ..kernels.spec import CpuUnit, KernelSpec, Machine
 from .ceilings import Probes, measure_ceilings
 from .cuda_ceilings import measure_cuda_ceilings
 from .fingerprint import read_fingerprint
@@ -53,7 +53,7 @@ CANDIDATES = 400
 """Random layers that it may choose from each time."""
 CANDIDATE_SEED = 1_000_003
 KEEP_EVERY_S = 10.0
-WATCHED_UNIT: Unit = "fma_f32"
+WATCHED_UNIT: CpuUnit = "fma_f32"
 WATCH_EVERY_S, WATCH_S = 3.0, 0.005
 """How often, and for how long, the arithmetic peak is measured again to see whether the machine drifts."""
 LESSER_ISA_EVERY = 7
