@@ -20,7 +20,7 @@ from . import (
 )
 from .errors import InputError
 from .gpu import dense as gpu_dense
-from .gpu import gather_product
+from .gpu import gather_product, semi_structured
 from .spec import KernelSpec
 
 REGISTRY: tuple[KernelSpec, ...] = (
@@ -37,6 +37,7 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *lowrank.KERNELS,
     *gpu_dense.KERNELS,
     *gather_product.KERNELS,
+    *semi_structured.KERNELS,
 )
 
 

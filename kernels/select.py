@@ -44,7 +44,6 @@ GPU_FLOP_PER_S: dict[Unit, float] = {
     "gpu_int8": 624e12,
     "gpu_f16_2:4": 624e12,
     "gpu_bf16_2:4": 624e12,
-    "gpu_int8_2:4": 1248e12,
 }
 """Datasheet of the NVIDIA A100, which has no fp8 and computes it in half precision."""
 GPU_MULTIPROCESSORS = 108

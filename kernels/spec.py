@@ -24,7 +24,6 @@ GpuUnit = Literal[
     "gpu_int8",
     "gpu_f16_2:4",
     "gpu_bf16_2:4",
-    "gpu_int8_2:4",
 ]
 """Multiply-add in float32; else products of the matrix units: of three TF32 parts in place of one float32, and of 2:4
 sparse weights, counted as dense work."""

@@ -16,13 +16,11 @@ from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import CpuUnit, KernelSpec, Machine
 from .ceilings import Probes, measure_ceilings
-from .cuda_ceilings import measure_cuda_ceilings
 from .fingerprint import read_fingerprint
 from .fresh_problems import fresh_problems
 from .measure_elementwise import OPERATIONS, SIZES_BYTES, measure_elementwise
-from .plausible import require_measured
 from .sample_kernels import kernels_to_time, sample_kernels
-from .schema import Budget, Ceiling, ElementwiseSample, MachineProfile, StabilitySample
+from .schema import Budget, ElementwiseSample, MachineProfile, StabilitySample
 from .spread import spread_problems
 
 SEED = 0
@@ -129,7 +127,7 @@ def profile_machine(
                 budget=request.budget,
                 threads=request.threads,
                 fingerprint=fingerprint,
-                ceilings=measure_ceilings(fingerprint, probes, threads=request.threads) + _of_the_gpu(),
+                ceilings=measure_ceilings(fingerprint, probes, threads=request.threads),
                 samples=(),
                 elementwise=_elementwise(request.threads, TIME_TABLES[request.budget], progress),
                 stability=(),
@@ -219,15 +217,6 @@ class _Session:
 
     def _elapsed_s(self) -> float:
         return self._clock() - self._start_s
-
-
-def _of_the_gpu() -> tuple[Ceiling, ...]:
-    """None where torch sees no CUDA device."""
-    if not torch.cuda.is_available():
-        return ()
-    ceilings = measure_cuda_ceilings(torch.device("cuda"), torch.cuda.synchronize)
-    require_measured(ceilings)
-    return ceilings
 
 
 def _elementwise(threads: int, table: TimeTable, progress: Progress) -> tuple[ElementwiseSample, ...]:

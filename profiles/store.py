@@ -22,7 +22,13 @@ def _with_loads_alone(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"schema_version": 3}
 
 
-MIGRATIONS = {1: _without_stability, 2: _with_loads_alone}
+def _of_the_cpu(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knew profiles of CPUs alone; what it measured of a GPU beside them is left out."""
+    kept = [ceiling for ceiling in content["ceilings"] if ":cuda:" not in ceiling["name"]]
+    return content | {"schema_version": 4, "device": "cpu", "ceilings": kept}
+
+
+MIGRATIONS = {1: _without_stability, 2: _with_loads_alone, 3: _of_the_cpu}
 
 
 def save_profile(path: Path, profile: MachineProfile) -> None:

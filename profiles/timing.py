@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -74,6 +75,14 @@ def pool(times: Sequence[TimeStats]) -> TimeStats:
     )
 
 
+class Timer(Protocol):
+    """``measure_alternating`` of this module, or its like on another device."""
+
+    def __call__(
+        self, calls: Sequence[Callable[[], object]], /, *, budget_s: float, target_spread_frac: float
+    ) -> tuple[TimeStats, ...]: ...
+
+
 def measure_alternating(
     calls: Sequence[Callable[[], object]],
     *,
@@ -96,20 +105,33 @@ def measure_alternating(
     budget_s : float
         Wall-clock limit for all rivals together, in seconds; `min_samples` of each are taken even beyond it.
     """
-    paces = [_warm_up(call) for call in calls]
-    samples: list[list[float]] = [[] for _ in calls]
+    samplers = [partial(_sample, call, _warm_up(call)) for call in calls]
+    return alternate(
+        samplers,
+        budget_s=budget_s,
+        target_spread_frac=target_spread_frac,
+        min_samples=min_samples,
+        max_samples=max_samples,
+    )
+
+
+def alternate(
+    samplers: Sequence[Callable[[], float]],
+    *,
+    budget_s: float,
+    target_spread_frac: float,
+    min_samples: int = 7,
+    max_samples: int = 400,
+) -> tuple[TimeStats, ...]:
+    """Take samples, in seconds, in turn until every interval is narrow enough or the budget ends."""
+    samples: list[list[float]] = [[] for _ in samplers]
     deadline = time.perf_counter() + budget_s
     collected = gc.isenabled()
     gc.disable()
     try:
         while True:
-            for call, pace, taken in zip(calls, paces, samples, strict=True):
-                if pace.settles:
-                    call()
-                start = time.perf_counter()
-                for _ in range(pace.repeat):
-                    call()
-                taken.append((time.perf_counter() - start) / pace.repeat)
+            for sampler, taken in zip(samplers, samples, strict=True):
+                taken.append(sampler())
             count = len(samples[0])
             if count < min_samples:
                 continue
@@ -134,6 +156,15 @@ class _Pace:
 
     repeat: int
     settles: bool
+
+
+def _sample(call: Callable[[], object], pace: _Pace) -> float:
+    if pace.settles:
+        call()
+    start = time.perf_counter()
+    for _ in range(pace.repeat):
+        call()
+    return (time.perf_counter() - start) / pace.repeat
 
 
 def _warm_up(call: Callable[[], object]) -> _Pace:

@@ -21,7 +21,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert load_profile(path) == small_profile()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_golden_profiles_of_older_schemas_still_load(version: int) -> None:
     assert load_profile(GOLDEN / f"profile_schema_{version}.json") == small_profile()
 
