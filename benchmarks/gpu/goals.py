@@ -7,7 +7,7 @@ of CUDA events, of replayed graphs and of eager calls, with a warm and a flushed
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparseplan.kernels.errors import SparseplanError
 from sparseplan.kernels.gpu.column_lists import Tile
 from sparseplan.kernels.gpu.gather_product import pack_product, run_product, tile_of
 from sparseplan.kernels.inputs import LayerInputs, random_inputs
@@ -26,6 +27,7 @@ from sparseplan.kernels.spec import KernelSpec, Machine
 from sparseplan.kernels.weights import make_weight
 from sparseplan.profiles.cuda_timing import Cache, CudaTiming, Gpu, Launch
 
+Call = Callable[[], Tensor]
 SEED = 0
 CASE_S = 0.25
 """For the samples of all rivals of a case under one way of timing."""
@@ -113,24 +115,36 @@ def measure_case(
     generator = torch.Generator(device=device).manual_seed(SEED)
     with device:
         inputs = random_inputs(case.problem, make_weight(case.problem, generator), generator)
-    kernels = eligible(case.problem, machine, REGISTRY)
-    packed = [(kernel, inputs.pack(kernel)) for kernel in kernels]
-    errors = {kernel.name: checked_error(inputs, kernel, weights) for kernel, weights in packed}
-    right = [pair for pair in packed if errors[pair[0].name] <= error_limit(case.problem)]
-    for kernel, _ in packed:
+    right: list[tuple[KernelSpec, Call]] = []
+    errors: dict[str, float] = {}
+    for kernel in eligible(case.problem, machine, REGISTRY):
+        try:
+            packed = inputs.pack(kernel)
+            errors[kernel.name] = checked_error(inputs, kernel, packed)
+        except (RuntimeError, SparseplanError) as failure:
+            # What torch, Triton and the driver raise; the other kernels still have something to say.
+            yield Row(**_blank(case, kernel.name), rel_error=None, reason=_first_line(failure))
+            continue
         if errors[kernel.name] > error_limit(case.problem):
-            wrong = (
-                f"wrong result: relative error {errors[kernel.name]:.2g}, the limit is {error_limit(case.problem):g}"
-            )
+            wrong = f"wrong result: the limit of the relative error is {error_limit(case.problem):g}"
             yield Row(**_blank(case, kernel.name), rel_error=errors[kernel.name], reason=wrong)
-    if not any(kernel.patterns != ("dense",) for kernel, _ in packed):
+            continue
+        right.append((kernel, partial(kernel.run, packed, inputs.x_for(kernel))))
+    if not any(kernel.patterns != ("dense",) for kernel, _ in right):
         yield Row(**_blank(case, "none"), rel_error=None, reason="no kernel of this machine skips the zeros")
     for launch, cache in ways:
         timing = CudaTiming(gpu=gpu, launch=launch, cache=cache)
-        calls = [partial(kernel.run, weights, inputs.x_for(kernel)) for kernel, weights in right]
+        ready = []
+        for kernel, call in right:
+            failed = _failure(timing, call)
+            if failed is None:
+                ready.append((kernel, call))
+            else:
+                blank = _blank(case, kernel.name) | {"launch": launch, "cache": cache}
+                yield Row(**blank, rel_error=errors[kernel.name], reason=failed)
         with torch.inference_mode():
-            times = timing.measure_alternating(calls, budget_s=CASE_S)
-        found = list(zip([kernel for kernel, _ in right], times, strict=True))
+            times = timing.measure_alternating([call for _, call in ready], budget_s=CASE_S) if ready else ()
+        found = list(zip([kernel for kernel, _ in ready], times, strict=True))
         dense_s = min((time_s.median for kernel, time_s in found if kernel.patterns == ("dense",)), default=None)
         for kernel, time_s in found:
             yield Row(
@@ -146,6 +160,24 @@ def measure_case(
                 rel_error=errors[kernel.name],
                 reason=None,
             )
+
+
+def _failure(timing: CudaTiming, call: Call) -> str | None:
+    """Why a call cannot be timed in this way, as libraries that refuse to be recorded, or None."""
+    try:
+        with torch.inference_mode():
+            call()
+            timing.gpu.wait()
+            if timing.launch == "graph":
+                timing.gpu.graph(call, 1)()
+                timing.gpu.wait()
+    except RuntimeError as failure:
+        return _first_line(failure)
+    return None
+
+
+def _first_line(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {(str(failure).splitlines() or [''])[0][:160]}"
 
 
 def checked_error(inputs: LayerInputs, kernel: KernelSpec, packed: Any) -> float:
@@ -181,7 +213,7 @@ def tune_tiles(case: Case, *, device: torch.device, gpu: Gpu, until_s: float) ->
                 (time_s,) = timing.measure_alternating([partial(run_product, packed, x)], budget_s=CASE_S / 4)
         except RuntimeError as reason:
             # What Triton and the driver raise where a tile takes more registers or memory than there is.
-            yield Row(**_blank(case, name), rel_error=None, reason=str(reason).splitlines()[0][:120])
+            yield Row(**_blank(case, name), rel_error=None, reason=_first_line(reason))
             continue
         yield Row(
             case=case.name,

@@ -100,6 +100,13 @@ def why_library_unsupported(problem: Problem, machine: Machine) -> str | None:
     return None
 
 
+def why_fused_unsupported(problem: Problem, machine: Machine) -> str | None:
+    """cuDNN's fused convolutions are not grouped."""
+    if problem.groups > 1:
+        return f"fuses convolutions of one group, not of {problem.groups}"
+    return why_library_unsupported(problem, machine)
+
+
 def _kernel(op: Op, dtype: Dtype, *, is_fused: bool) -> KernelSpec:
     library = "cudnn" if op == "conv2d" else "cublas"
     runs: dict[tuple[Op, bool], Callable[..., Tensor]] = {
@@ -120,7 +127,7 @@ def _kernel(op: Op, dtype: Dtype, *, is_fused: bool) -> KernelSpec:
         pack=pack,
         run=runs[op, is_fused],
         cost=partial(library_cost, is_fused=is_fused),
-        why_unsupported=why_library_unsupported,
+        why_unsupported=why_fused_unsupported if is_fused else why_library_unsupported,
         device="cuda",
     )
 

@@ -68,7 +68,7 @@ def test_the_table_shows_what_was_found(tmp_path: Path) -> None:
     assert "linear_dense_f32_nchw__cublas_fused" in table
     assert "(asked 2.0x)" in table
     assert "left out, no time" in table
-    assert sum(bench.PART_S.values()) <= 560
+    assert sum(bench.PART_S.values()) - bench.PART_S["profile"] <= bench.TOTAL_S - bench.LEAST_S
     assert bench.TOTAL_S < 9 * 60
 
 

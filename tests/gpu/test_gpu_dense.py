@@ -42,7 +42,8 @@ def test_against_reference_on_the_cpu(kernel: KernelSpec) -> None:
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_against_reference_on_a_gpu(kernel: KernelSpec) -> None:
     for shape in (CONVOLUTIONS if kernel.op == "conv2d" else LINEARS).values():
-        _agrees(kernel, shape, "cuda")
+        if kernel.why_unsupported(shape, HOPPER) is None:
+            _agrees(kernel, shape, "cuda")
 
 
 def test_eligibility() -> None:
