@@ -64,10 +64,12 @@ def test_the_table_shows_what_was_found(tmp_path: Path) -> None:
     case = Case(name="small", problem=Problem(op="linear", n=8, c_in=16, c_out=16), asked=2.0)
     rows = list(measure_case(case, machine=machine, device=torch.device("cpu"), gpu=Ticking()))
     (tmp_path / "goals.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    (tmp_path / "log.txt").write_text("=== goals\nit ended early\n")
     table = bench._table(tmp_path, {"goals": "done (1 s)", "tune": "left out, no time"})
     assert "linear_dense_f32_nchw__cublas_fused" in table
     assert "(asked 2.0x)" in table
     assert "left out, no time" in table
+    assert "it ended early" in table
     assert sum(bench.PART_S.values()) - bench.PART_S["profile"] <= bench.TOTAL_S - bench.LEAST_S
     assert bench.TOTAL_S < 9 * 60
 
@@ -91,3 +93,12 @@ def test_wheels_that_are_here_stay_packed(tmp_path: Path) -> None:
         archive.writestr("other/__init__.py", "")
     with pytest.raises(SystemExit, match="is not for this Python"):
         unpack(tmp_path, tmp_path / "site")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_no_gpu_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--out", str(tmp_path)])
+    assert bench.main() == 2
+    assert capsys.readouterr().err.startswith("no GPU: ")
