@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PACKAGES := kernels profiles perfmodel planner trainer runtime reports
 
-.PHONY: setup demo test lint bench-kernels sanitize race clean
+.PHONY: setup demo test test-gpu gpu-bundle lint bench-kernels sanitize race clean
 
 setup: $(INSTALLED)
 
@@ -31,6 +31,26 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard kernels/native/* kernels
 # make bench-kernels ARGS='--layers resnet50-3x3 --batch 16'
 bench-kernels: $(INSTALLED)
 	$(BIN)/python -m benchmarks.kernels $(ARGS)
+
+# On a machine with a GPU whose python has torch and Triton: make test-gpu OUT=folder GPU_PYTHON=python3
+# The wheels of `make gpu-bundle` stand in for what that python lacks; nothing is installed there.
+GPU_PYTHON ?= python3
+OUT ?= runs/gpu
+test-gpu:
+	$(GPU_PYTHON) benchmarks/gpu/unpack_bundle.py build/gpu-bundle build/gpu-site
+	PYTHONPATH=build/gpu-site:. TRITON_DEFAULT_FP_FUSION=1 $(GPU_PYTHON) -m benchmarks.gpu --out $(OUT)
+
+# Wheels of sparseplan and of its small dependencies for the python of the GPU's machine: make gpu-bundle BUNDLE_PYTHON=python3.12
+BUNDLE_PYTHON ?= python3.12
+gpu-bundle:
+	$(BUNDLE_PYTHON) -m venv build/bundle-venv
+	build/bundle-venv/bin/pip install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
+	rm -rf build/gpu-bundle
+	build/bundle-venv/bin/pip wheel --quiet --no-deps --no-build-isolation --config-settings build-dir=build/bundle --wheel-dir build/gpu-bundle .
+	build/bundle-venv/bin/pip download --quiet --no-deps --only-binary :all: --constraint constraints.txt --dest build/gpu-bundle \
+		pydantic pydantic_core annotated-types typing-inspection typing_extensions psutil pytest pluggy iniconfig packaging Pygments \
+		safetensors rich markdown-it-py mdurl jinja2 MarkupSafe hypothesis sortedcontainers torch-pruning joblib threadpoolctl
+	du -sh build/gpu-bundle
 
 # Native code under AddressSanitizer and UndefinedBehaviorSanitizer, and under ThreadSanitizer (GCC).
 sanitize: $(INSTALLED)

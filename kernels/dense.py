@@ -243,7 +243,7 @@ def finish(y: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
 
 def _check(packed: PackedConv | PackedLinear, residual: Tensor | None, x: Tensor, layout: Layout) -> None:
     if residual is not None:
-        check_residual(residual, packed.output_shape, x.dtype, layout)
+        check_residual(residual, packed.output_shape, x.dtype, layout, device=x.device)
 
 
 def prepacked_cost(problem: Problem) -> Cost:

@@ -62,6 +62,11 @@ class LayerInputs:
         """The residual in the kernel's layout."""
         return None if self.residual is None else to_layout(self.residual, kernel.layout)
 
+    def on(self, device: torch.device) -> LayerInputs:
+        """The same layer and input on another device."""
+        bias, residual = (None if taken is None else taken.to(device) for taken in (self.bias, self.residual))
+        return replace(self, weight=self.weight.to(device), bias=bias, x=self.x.to(device), residual=residual)
+
     def with_residual(self, generator: torch.Generator) -> LayerInputs:
         """The same layer with a normal random residual."""
         residual = torch.randn(self.problem.output_shape, generator=generator)

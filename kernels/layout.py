@@ -16,6 +16,7 @@ MEMORY_FORMATS: Mapping[Layout, torch.memory_format] = {
     "nhwc": torch.channels_last,
 }
 """Of the layouts that torch's own tensors have; the others are contiguous tensors of another shape."""
+CPU = torch.device("cpu")
 BLOCK_IMAGES: Mapping[Layout, int] = {"n16chw": 16, "n8chw": 8, "n4chw": 4}
 """Images interleaved innermost in the blocked layouts."""
 
@@ -40,10 +41,12 @@ def memory_format(dims: int, layout: Layout) -> torch.memory_format:
     return MEMORY_FORMATS.get(layout, torch.contiguous_format) if dims == 4 else torch.contiguous_format
 
 
-def empty_activation(shape: tuple[int, ...], dtype: torch.dtype, layout: Layout) -> Tensor:
+def empty_activation(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: Layout, *, device: torch.device = CPU
+) -> Tensor:
     """Memory for activations [N, C, H, W] or [N, C] in a layout."""
     stored = activation_shape(shape, layout)
-    return torch.empty(stored, dtype=dtype, memory_format=memory_format(len(stored), layout))
+    return torch.empty(stored, dtype=dtype, memory_format=memory_format(len(stored), layout), device=device)
 
 
 def is_in_layout(tensor: Tensor, layout: Layout) -> bool:
@@ -51,13 +54,17 @@ def is_in_layout(tensor: Tensor, layout: Layout) -> bool:
     return tensor.is_contiguous(memory_format=memory_format(tensor.dim(), layout))
 
 
-def check_residual(residual: Tensor, shape: tuple[int, ...], dtype: torch.dtype, layout: Layout) -> None:
+def check_residual(
+    residual: Tensor, shape: tuple[int, ...], dtype: torch.dtype, layout: Layout, *, device: torch.device = CPU
+) -> None:
     """Refuse a residual that is not like the output it is added to.
 
     Parameters
     ----------
     shape : tuple of int
         Of the output: [N, K, H', W'] or [N, K].
+    device : torch.device
+        Of the output.
 
     Raises
     ------
@@ -65,9 +72,9 @@ def check_residual(residual: Tensor, shape: tuple[int, ...], dtype: torch.dtype,
         If shape, dtype, device or memory order differ.
     """
     wanted = activation_shape(shape, layout)
-    fits = tuple(residual.shape) == wanted and residual.dtype == dtype and residual.device.type == "cpu"
+    fits = tuple(residual.shape) == wanted and residual.dtype == dtype and residual.device == device
     if not fits or not is_in_layout(residual, layout):
         raise InputError(
             f"residual is {residual.dtype} {list(residual.shape)} with strides {list(residual.stride())} on "
-            f"{residual.device.type}; it must be like the output: {dtype} {list(wanted)} in {layout} order on cpu"
+            f"{residual.device}; it must be like the output: {dtype} {list(wanted)} in {layout} order on {device}"
         )

@@ -19,6 +19,8 @@ from . import (
     vector_sparse,
 )
 from .errors import InputError
+from .gpu import dense as gpu_dense
+from .gpu import gather_product, semi_structured
 from .spec import KernelSpec
 
 REGISTRY: tuple[KernelSpec, ...] = (
@@ -33,6 +35,9 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *sas_wide.KERNELS,
     *vector_sparse.KERNELS,
     *lowrank.KERNELS,
+    *gpu_dense.KERNELS,
+    *gather_product.KERNELS,
+    *semi_structured.KERNELS,
 )
 
 

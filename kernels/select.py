@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from .pattern import parse_pattern
 from .problem import Problem
-from .spec import KernelSpec, Machine, NetworkLayout, Unit
+from .spec import Device, KernelSpec, Machine, NetworkLayout, Unit
 
 CLOCK_HZ = 3.0e9
 """Assumed: a usual all-core clock of server CPUs."""
@@ -33,6 +34,24 @@ the same share of the two loads a cycle of AVX2 and SSE2."""
 DRAM_BYTE_PER_S = 10.0e9
 """Assumed: what one core of a server CPU draws from memory."""
 
+GPU_FLOP_PER_S: dict[Unit, float] = {
+    "gpu_f32": 19.5e12,
+    "gpu_tf32": 156e12,
+    "gpu_tf32x3": 52e12,
+    "gpu_f16": 312e12,
+    "gpu_bf16": 312e12,
+    "gpu_fp8": 312e12,
+    "gpu_int8": 624e12,
+    "gpu_f16_2:4": 624e12,
+    "gpu_bf16_2:4": 624e12,
+}
+"""Datasheet of the NVIDIA A100, which has no fp8 and computes it in half precision."""
+GPU_MULTIPROCESSORS = 108
+GPU_L2_BYTE_PER_S, GPU_DRAM_BYTE_PER_S = 4.5e12, 2.0e12
+"""Datasheet of the A100 of 80 GB (memory); assumed (cache)."""
+
+NAMES: dict[Device, str] = {"cpu": "the CPU", "cuda": "a CUDA GPU"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoKernel:
@@ -52,7 +71,9 @@ def select(problem: Problem, machine: Machine, registry: Sequence[KernelSpec]) -
     if candidates:
         return min(candidates, key=lambda kernel: nominal_time_s(kernel, problem, machine))
     reasons = tuple((kernel.name, _why_no_candidate(kernel, problem, machine) or "") for kernel in registry)
-    fitting = sorted({reason for kernel, (_, reason) in zip(registry, reasons, strict=True) if _fits(kernel, problem)})
+    fitting = sorted(
+        {reason for kernel, (_, reason) in zip(registry, reasons, strict=True) if _fits(kernel, problem, machine)}
+    )
     return NoKernel(
         reasons=reasons,
         message=f"no kernel can run this {problem.op} in {problem.dtype} with pattern {problem.pattern!r}: "
@@ -69,6 +90,8 @@ def eligible(problem: Problem, machine: Machine, registry: Sequence[KernelSpec])
 
 def why_ineligible(kernel: KernelSpec, problem: Problem, machine: Machine) -> str | None:
     """Why a kernel cannot run a problem, or None where it can, on activations in its own layout."""
+    if kernel.device != machine.device:
+        return f"runs on {NAMES[kernel.device]} only, the machine is {machine.device!r}"
     if kernel.op != problem.op:
         return f"runs {kernel.op}, the problem is {problem.op}"
     if kernel.dtype != problem.dtype:
@@ -83,6 +106,10 @@ def why_ineligible(kernel: KernelSpec, problem: Problem, machine: Machine) -> st
 def nominal_time_s(kernel: KernelSpec, problem: Problem, machine: Machine) -> float:
     """Time of one run under the nominal ceilings: arithmetic or loads, whichever is longer, then memory."""
     cost = kernel.cost(problem)
+    if cost.unit in GPU_FLOP_PER_S:
+        busy_frac = cost.tasks / (math.ceil(cost.tasks / GPU_MULTIPROCESSORS) * GPU_MULTIPROCESSORS)
+        core_s = max(cost.flop / GPU_FLOP_PER_S[cost.unit], cost.bytes_streamed / GPU_L2_BYTE_PER_S) / busy_frac
+        return core_s + (cost.bytes_moved + cost.bytes_copied) / GPU_DRAM_BYTE_PER_S
     workers = min(problem.threads, cost.tasks)
     flop_per_s = _rate(FLOP_PER_CYCLE[cost.unit], kernel, machine) * CLOCK_HZ
     load_byte_per_s = _rate(LOAD_BYTE_PER_CYCLE, kernel, machine) * CLOCK_HZ
@@ -105,5 +132,5 @@ def _why_no_candidate(kernel: KernelSpec, problem: Problem, machine: Machine) ->
     return why_ineligible(kernel, problem, machine)
 
 
-def _fits(kernel: KernelSpec, problem: Problem) -> bool:
-    return kernel.op == problem.op and kernel.dtype == problem.dtype
+def _fits(kernel: KernelSpec, problem: Problem, machine: Machine) -> bool:
+    return (kernel.op, kernel.dtype, kernel.device) == (problem.op, problem.dtype, machine.device)

@@ -11,8 +11,27 @@ from .problem import Dtype, Op, Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
-Unit = Literal["fma_f32", "fma_f16", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8"]
-"""Execution unit that bounds the arithmetic: multiply-add, dot product of pairs or quads, or AMX tile product."""
+CpuUnit = Literal["fma_f32", "fma_f16", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8"]
+"""Multiply-add, dot product of pairs or quads, or AMX tile product."""
+
+GpuUnit = Literal[
+    "gpu_f32",
+    "gpu_tf32",
+    "gpu_tf32x3",
+    "gpu_f16",
+    "gpu_bf16",
+    "gpu_fp8",
+    "gpu_int8",
+    "gpu_f16_2:4",
+    "gpu_bf16_2:4",
+]
+"""Multiply-add in float32; else products of the matrix units: of three TF32 parts in place of one float32, and of 2:4
+sparse weights, counted as dense work."""
+
+Unit = Literal[CpuUnit, GpuUnit]
+"""Execution unit that bounds the arithmetic."""
+
+Device = Literal["cpu", "cuda"]
 
 NetworkLayout = Literal["nchw", "nhwc"]
 """Memory order of activations between the layers of a network: torch's contiguous or channels_last."""
@@ -58,11 +77,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What decides which kernels may run: instruction sets the CPU *and* the operating system allow."""
+    """What decides which kernels may run: instruction sets the CPU *and* the operating system allow.
+
+    Of a GPU `isa` names the architectures whose code it runs, oldest first (``sm_80``), then ``triton`` where it is
+    installed.
+    """
 
     isa: tuple[str, ...]
     torch_ops: tuple[str, ...] = ()
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +116,8 @@ class KernelSpec:
     in_a_row : callable or None
         ``in_a_row(problem) -> ((problem, kernel name), ...)`` of a kernel that runs others one after the other: where
         it was not measured itself, its time is predicted as their sum.
+    device : Device
+        Where it runs. What is packed for a GPU lies where the weight lay, and input and residual must lie there too.
     """
 
     name: str
@@ -106,3 +131,4 @@ class KernelSpec:
     cost: Callable[[Problem], Cost]
     why_unsupported: Callable[[Problem, Machine], str | None]
     in_a_row: Callable[[Problem], tuple[tuple[Problem, str], ...]] | None = None
+    device: Device = "cpu"

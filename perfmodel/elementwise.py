@@ -129,8 +129,8 @@ def _interpolate(at: Floats, log_bytes: Floats, log_correction: Floats) -> Float
 
 
 def _terms(bytes_moved: Floats, limits: Limits, threads: int) -> tuple[Floats, Floats]:
-    count = np.full(len(bytes_moved), float(threads))
+    count = limits.workers_of(np.full(len(bytes_moved), float(threads)))
     region_s = limits.parallel_region(count) if threads > 1 else 0.0
     overhead_s = np.full(len(bytes_moved), limits.torch_op_s) + region_s
-    memory_s = bytes_moved / limits.bandwidth(bytes_moved / threads, count)
+    memory_s = bytes_moved / limits.bandwidth(bytes_moved / count, count)
     return overhead_s, memory_s + limits.paging(bytes_moved * OUTPUT_FRAC)

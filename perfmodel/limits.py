@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.errors import InputError
-from ..kernels.spec import Unit
+from ..kernels.spec import GpuUnit, Unit
 from ..profiles.schema import Fingerprint, MachineProfile
 
 Floats = NDArray[np.float64]
@@ -23,6 +24,8 @@ MMAP_BYTES = float(32 << 20)
 """glibc never raises its threshold for mapping memory beyond this (mallopt(3), M_MMAP_THRESHOLD): larger outputs are
 mapped and unmapped at every call, smaller ones are soon reused."""
 PAGE_BYTES = 4096.0
+SATURATING_FRAC = 0.5
+"""Share of a GPU's multiprocessors that draws all its memory and cache can give (assumed)."""
 STEP_FACTOR = 2.0
 """Bandwidth falls from one level to the next between size / 2 and size * 2: replacement blurs the step."""
 
@@ -45,6 +48,8 @@ class Limits:
         Cost of calling the smallest torch operation.
     page_fault_s : float
         Cost of touching a new page of memory; 0 where the profile does not say.
+    workers : int or None
+        Multiprocessors that share the tasks of every kernel of a GPU; on a CPU the threads of the problem do.
     """
 
     flop_per_s: Mapping[Unit, Floats]
@@ -53,6 +58,11 @@ class Limits:
     parallel_region_s: Floats
     torch_op_s: float
     page_fault_s: float
+    workers: int | None = None
+
+    def workers_of(self, threads: Floats) -> Floats:
+        """What shares the tasks of problems that ask for so many threads."""
+        return threads if self.workers is None else np.full_like(threads, float(self.workers))
 
     def flop_rate(self, unit: Unit, threads: Floats) -> Floats:
         """Highest flop/s of a unit at a (fractional) number of busy threads.
@@ -90,6 +100,8 @@ def limits_of(profile: MachineProfile) -> Limits:
     InputError
         If the profile lacks a ceiling that every machine has.
     """
+    if profile.device == "cuda":
+        return _limits_of_gpu(profile)
     curves = {level: _by_threads(profile, f"bandwidth_byte_per_s:{level}") for level in LEVELS}
     levels = [level for level in LEVELS if curves[level] is not None]
     if not levels:
@@ -113,6 +125,30 @@ def limits_of(profile: MachineProfile) -> Limits:
         parallel_region_s=_required(profile, "latency_s:parallel_region"),
         torch_op_s=float(_required(profile, "latency_s:torch_op")[-1]),
         page_fault_s=0.0 if page_fault is None else float(page_fault[-1]),
+    )
+
+
+def _limits_of_gpu(profile: MachineProfile) -> Limits:
+    """Multiprocessors are the threads of a GPU, and its L2 cache is one that all of them share."""
+    gpu = profile.fingerprint.gpu
+    if gpu is None:
+        raise InputError("the profile of a GPU does not say which; make the profile again")
+    workers = gpu.multiprocessors
+    busy_frac = np.arange(1, workers + 1) / workers
+    drawing_frac = np.minimum(1.0, busy_frac / SATURATING_FRAC)
+    l2, dram = (float(_required(profile, f"bandwidth_byte_per_s:{level}")[0]) for level in ("l2", "dram"))
+    step = np.log(gpu.l2_bytes / workers)
+    units: tuple[GpuUnit, ...] = get_args(GpuUnit)
+    rates: dict[Unit, Floats | None] = {unit: _by_threads(profile, f"flop_per_s:{unit}") for unit in units}
+    rates["fma_f32"] = _required(profile, "flop_per_s:gpu_f32")
+    return Limits(
+        flop_per_s={unit: float(rate[0]) * busy_frac for unit, rate in rates.items() if rate is not None},
+        bandwidth_byte_per_s=np.stack([l2 * drawing_frac, l2 * drawing_frac, dram * drawing_frac], axis=1),
+        knots_log_bytes=np.array([0.0, step - np.log(STEP_FACTOR), step + np.log(STEP_FACTOR)]),
+        parallel_region_s=np.zeros(workers),
+        torch_op_s=float(_required(profile, "latency_s:launch_graph")[0]),
+        page_fault_s=0.0,
+        workers=workers,
     )
 
 

@@ -124,7 +124,7 @@ class PerformanceModel:
         model = self.kernels[kernel]
         cost = model.spec.cost(problem)
         weights = max(cost.bytes_moved - problem.input_bytes - problem.output_bytes, 0.0)
-        threads = np.full(2, float(problem.threads))
+        threads = self.limits.workers_of(np.full(2, float(problem.threads)))
         # Going round through more than a cache holds finds nothing in it: the step lies at its size, not beyond.
         others = CYCLIC_FACTOR * max(network_bytes - cost.bytes_moved, 0.0)
         footprints = np.array([cost.bytes_moved, cost.bytes_moved + others]) / threads

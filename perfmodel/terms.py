@@ -69,7 +69,8 @@ def roofline_terms(problems: Sequence[Problem], kernel: KernelSpec, limits: Limi
     tasks = np.maximum(np.array([cost.tasks for cost in costs], dtype=float), 1.0)
     threads = np.array([problem.threads for problem in problems], dtype=float)
     dense = np.array([problem.flop_dense_equiv for problem in problems])
-    busy = tasks / np.ceil(tasks / threads)
+    workers = limits.workers_of(threads)
+    busy = tasks / np.ceil(tasks / workers)
     rate = np.empty_like(flop)
     for unit in {cost.unit for cost in costs}:
         rows = np.array([cost.unit == unit for cost in costs])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..kernels.errors import InputError, UnsupportedError
 from ..kernels.pattern import parse_pattern
 from ..kernels.progress import Progress, silent
-from ..kernels.spec import KernelSpec, Machine
+from ..kernels.spec import Device, KernelSpec, Machine
 from ..perfmodel.predict import PerformanceModel
 from ..profiles.schema import MachineProfile
 from .ablation import PrunedWeight
@@ -34,7 +34,7 @@ from .targets import Decision, Question, decide
 from .width_loss import width_losses
 
 DEFAULT_PATTERNS = ("unstructured", "block:16x1", "filter", "channel", "shape", "filter+shape")
-CALL_CEILING = "latency_s:torch_op"
+CALL_CEILINGS: dict[Device, str] = {"cpu": "latency_s:torch_op", "cuda": "latency_s:launch_graph"}
 WIDTH_SHARE = 0.5
 """Of the time for measuring losses, at most for those of widths, where there are others to measure."""
 
@@ -230,7 +230,7 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         front=front,
         sensitivity_source=sensitivity.source,
         pruned_layers_path=str(request.pruned_layers.resolve()) if request.pruned_layers and hopeful else None,
-        machine=context.profile.fingerprint.cpu_model,
+        machine=context.profile.machine_name,
         profile_sha256=context.profile_sha256,
         profile_path=context.profile_path,
     )
@@ -266,8 +266,9 @@ def for_threads(captured: Captured, threads: int) -> Captured:
 
 
 def call_overhead_s(profile: MachineProfile) -> float:
-    """Of one torch operation, at the thread count nearest to the profile's."""
-    found = [ceiling for ceiling in profile.ceilings if ceiling.name == CALL_CEILING]
+    """Of one torch operation, at the thread count nearest to the profile's; on a GPU of one in a graph."""
+    name = CALL_CEILINGS[profile.device]
+    found = [ceiling for ceiling in profile.ceilings if ceiling.name == name]
     if not found:
-        raise InputError(f"the profile has no ceiling {CALL_CEILING}; make the profile again")
+        raise InputError(f"the profile has no ceiling {name}; make the profile again")
     return min(found, key=lambda ceiling: abs(ceiling.threads - profile.threads)).value

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 import torch
 
-from ..kernels.spec import Unit
+from ..kernels.spec import CpuUnit
 from .plausible import require_measured
 from .schema import CLOCK, Ceiling, CeilingUnit, Fingerprint
 from .timing import measure
@@ -39,13 +39,13 @@ BEYOND_CACHE = 4
 
 Access = Literal["load", "store", "copy"]
 ACCESSES: tuple[Access, ...] = get_args(Access)
-UNITS: tuple[Unit, ...] = get_args(Unit)
+UNITS: tuple[CpuUnit, ...] = get_args(CpuUnit)
 
 
 class Probes(Protocol):
     """The part of the native module that measures ceilings; all rates are those of all threads together."""
 
-    def peak_flop_per_s(self, unit: Unit, seconds: float, threads: int) -> float | None: ...
+    def peak_flop_per_s(self, unit: CpuUnit, seconds: float, threads: int) -> float | None: ...
     def bandwidth_byte_per_s(
         self, access: Access, bytes_per_thread: int, seconds: float, threads: int, repeats: int
     ) -> list[float]: ...

@@ -11,7 +11,8 @@ import psutil
 import torch
 
 from ..kernels.spec import Machine
-from .schema import Fingerprint
+from .gpu_state import read_gpu_state
+from .schema import Fingerprint, GpuIdentity
 
 CGROUP_V1_UNLIMITED_BYTES = 1 << 60
 """Version 1 writes the largest page-aligned number where there is no limit."""
@@ -46,6 +47,7 @@ def read_fingerprint(machine: Machine, *, root: Path = Path("/")) -> Fingerprint
         python_version=platform.python_version(),
         torch_version=importlib.metadata.version("torch"),
         sparseplan_version=importlib.metadata.version("sparseplan"),
+        gpu=_gpu() if machine.device == "cuda" else None,
     )
 
 
@@ -59,6 +61,7 @@ _LABELS = {
     "l3_bytes": "the L3 cache in bytes",
     "memory_bytes": "the memory in bytes",
     "gpu_model": "the GPU",
+    "gpu": "the properties of the GPU",
     "operating_system": "the operating system",
     "python_version": "the Python version",
     "torch_version": "the torch version",
@@ -68,7 +71,7 @@ MEMORY_TOLERANCE_FRAC = 0.02
 """Kernels reserve a little more or less memory from boot to boot."""
 
 
-MACHINE_FIELDS = ("cpu_model", "isa", "cores_physical", "l1d_bytes", "l2_bytes", "l3_bytes")
+MACHINE_FIELDS = ("cpu_model", "isa", "cores_physical", "l1d_bytes", "l2_bytes", "l3_bytes", "gpu")
 """What one machine keeps, whatever share of it a process gets and whatever is installed."""
 
 
@@ -109,6 +112,23 @@ def _cpu_model(root: Path) -> str:
 
 def _gpu_model() -> str | None:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def _gpu() -> GpuIdentity:
+    device = torch.cuda.get_device_properties(torch.cuda.current_device())
+    try:
+        triton_version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        triton_version = None
+    return GpuIdentity(
+        compute_capability=f"{device.major}.{device.minor}",
+        multiprocessors=device.multi_processor_count,
+        l2_bytes=device.L2_cache_size,
+        memory_bytes=device.total_memory,
+        driver_version=read_gpu_state().driver_version,
+        cuda_version=torch.version.cuda,
+        triton_version=triton_version,
+    )
 
 
 def _cache_bytes(root: Path, level: int) -> int:

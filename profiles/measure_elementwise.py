@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels.layout import CPU
 from .schema import ElementwiseSample
-from .timing import measure
+from .timing import Timer, measure_alternating
 
 CHANNELS = 64
+SPREAD_FRAC = 0.02
 SIZES_BYTES = tuple(1 << power for power in range(14, 27))
 """Of the float32 input: 16 KiB to 64 MiB."""
 
@@ -60,7 +62,12 @@ OPERATIONS = (
 
 
 def measure_elementwise(
-    *, threads: int, budget_s: float, sizes_bytes: Sequence[int] = SIZES_BYTES
+    *,
+    threads: int,
+    budget_s: float,
+    sizes_bytes: Sequence[int] = SIZES_BYTES,
+    device: torch.device = CPU,
+    timer: Timer = measure_alternating,
 ) -> Iterator[ElementwiseSample]:
     """Time each operation at each size, on torch's present thread count.
 
@@ -72,13 +79,18 @@ def measure_elementwise(
         For all of them together, in seconds.
     sizes_bytes : sequence of int
         Of the input; at least `SIZES_BYTES[0]`.
+    device : torch.device
+        Where they run.
+    timer : Timer
+        What takes the times there.
     """
     each_s = budget_s / (len(OPERATIONS) * len(sizes_bytes))
     for size in sizes_bytes:
-        x = _input(size)
+        with device:
+            x = _input(size)
         for operation in OPERATIONS:
-            with torch.inference_mode():
-                time_s = measure(operation.prepare(x), budget_s=each_s)
+            with torch.inference_mode(), device:
+                (time_s,) = timer([operation.prepare(x)], budget_s=each_s, target_spread_frac=SPREAD_FRAC)
             yield ElementwiseSample(
                 operation=operation.name,
                 bytes_moved=operation.moved_per_input * x.nbytes,

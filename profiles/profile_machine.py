@@ -14,15 +14,13 @@ import torch
 from ..kernels import _native
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
-from ..kernels.spec import KernelSpec, Machine, Unit
+from ..kernels.spec import CpuUnit, KernelSpec, Machine
 from .ceilings import Probes, measure_ceilings
-from .cuda_ceilings import measure_cuda_ceilings
 from .fingerprint import read_fingerprint
 from .fresh_problems import fresh_problems
 from .measure_elementwise import OPERATIONS, SIZES_BYTES, measure_elementwise
-from .plausible import require_measured
 from .sample_kernels import kernels_to_time, sample_kernels
-from .schema import Budget, Ceiling, ElementwiseSample, MachineProfile, StabilitySample
+from .schema import Budget, ElementwiseSample, MachineProfile, StabilitySample
 from .spread import spread_problems
 
 SEED = 0
@@ -53,7 +51,7 @@ CANDIDATES = 400
 """Random layers that it may choose from each time."""
 CANDIDATE_SEED = 1_000_003
 KEEP_EVERY_S = 10.0
-WATCHED_UNIT: Unit = "fma_f32"
+WATCHED_UNIT: CpuUnit = "fma_f32"
 WATCH_EVERY_S, WATCH_S = 3.0, 0.005
 """How often, and for how long, the arithmetic peak is measured again to see whether the machine drifts."""
 LESSER_ISA_EVERY = 7
@@ -129,7 +127,7 @@ def profile_machine(
                 budget=request.budget,
                 threads=request.threads,
                 fingerprint=fingerprint,
-                ceilings=measure_ceilings(fingerprint, probes, threads=request.threads) + _of_the_gpu(),
+                ceilings=measure_ceilings(fingerprint, probes, threads=request.threads),
                 samples=(),
                 elementwise=_elementwise(request.threads, TIME_TABLES[request.budget], progress),
                 networks=(),
@@ -220,15 +218,6 @@ class _Session:
 
     def _elapsed_s(self) -> float:
         return self._clock() - self._start_s
-
-
-def _of_the_gpu() -> tuple[Ceiling, ...]:
-    """None where torch sees no CUDA device."""
-    if not torch.cuda.is_available():
-        return ()
-    ceilings = measure_cuda_ceilings(torch.device("cuda"), torch.cuda.synchronize)
-    require_measured(ceilings)
-    return ceilings
 
 
 def _elementwise(threads: int, table: TimeTable, progress: Progress) -> tuple[ElementwiseSample, ...]:

@@ -15,7 +15,7 @@ from ..kernels.select import eligible
 from ..kernels.spec import KernelSpec, Machine
 from ..kernels.weights import make_weight
 from .schema import KernelSample
-from .timing import measure_alternating, pool
+from .timing import Timer, measure_alternating, pool
 
 NOISY_SPREAD_FRAC = 0.02
 
@@ -46,7 +46,12 @@ def _rank(kernel: KernelSpec, machine: Machine) -> int:
 
 
 def sample_kernels(
-    problem: Problem, kernels: Sequence[KernelSpec], *, generator: torch.Generator, budget_s: float
+    problem: Problem,
+    kernels: Sequence[KernelSpec],
+    *,
+    generator: torch.Generator,
+    budget_s: float,
+    timer: Timer = measure_alternating,
 ) -> tuple[KernelSample, ...]:
     """Pack a random weight for each kernel, with bias and ReLU as in a network, and time them in alternation.
 
@@ -55,13 +60,16 @@ def sample_kernels(
     kernels : sequence of KernelSpec
         Eligible ones; torch's thread count must already be that of the problem.
     generator : torch.Generator
-        Source of the weights and the input.
+        Source of the weights and the input; they are made, and the kernels run, on its device.
     budget_s : float
         For all of them together, in seconds.
+    timer : Timer
+        What takes the times on that device.
     """
     if not kernels:
         return ()
-    inputs = random_inputs(problem, make_weight(problem, generator), generator)
+    with generator.device:
+        inputs = random_inputs(problem, make_weight(problem, generator), generator)
     calls: list[Callable[[], object]] = []
     pack_times_s: list[float] = []
     with torch.inference_mode():
@@ -70,7 +78,7 @@ def sample_kernels(
             packed = inputs.pack(kernel)
             pack_times_s.append(time.perf_counter() - start)
             calls.append(partial(kernel.run, packed, inputs.x_for(kernel)))
-        times = measure_alternating(calls, budget_s=budget_s, target_spread_frac=NOISY_SPREAD_FRAC)
+        times = timer(calls, budget_s=budget_s, target_spread_frac=NOISY_SPREAD_FRAC)
     return tuple(
         KernelSample(
             problem=problem,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..kernels.problem import Problem
+from ..kernels.spec import Device
 from .timing import TimeStats
 
 Budget = Literal["quick", "standard", "full"]
@@ -18,6 +19,18 @@ CLOCK = "clock_hz"
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GpuIdentity(_Document):
+    """What a time on a GPU depends on besides its name."""
+
+    compute_capability: str
+    multiprocessors: int
+    l2_bytes: int
+    memory_bytes: int
+    driver_version: str | None
+    cuda_version: str | None
+    triton_version: str | None
 
 
 class Fingerprint(_Document):
@@ -36,6 +49,8 @@ class Fingerprint(_Document):
     python_version: str
     torch_version: str
     sparseplan_version: str
+    gpu: GpuIdentity | None = None
+    """In profiles of a GPU; `isa` then names the architectures whose code it runs."""
 
 
 class Ceiling(_Document):
@@ -47,7 +62,8 @@ class Ceiling(_Document):
     - ``bandwidth_byte_per_s:l1|l2|l3|dram``, of loads, or with ``:store`` or ``:copy`` behind it;
     - ``latency_s:parallel_region|torch_op|page_fault|timer``;
     - ``clock_hz``, whose interval is how far the clock strays from chain to chain of dependent additions;
-    - of a GPU: ``flop_per_s:cuda:DTYPE``, ``bandwidth_byte_per_s:cuda:copy``, ``latency_s:cuda:launch``.
+    - of a GPU: ``bandwidth_byte_per_s:l2|dram`` of copies, ``latency_s:launch_eager|launch_graph``, and ``clock_hz`` of
+      its multiprocessors as the driver told it between products.
 
     `unit` repeats the SI unit.
     """
@@ -118,6 +134,8 @@ class StabilitySample(_Document):
 class MachineProfile(_Document):
     schema_version: Literal[4] = 4
     created: datetime
+    device: Device = "cpu"
+    """Where the samples were taken. Those of a GPU are medians of replayed CUDA graphs with a warm cache."""
     budget: Budget
     threads: int
     fingerprint: Fingerprint
@@ -127,6 +145,12 @@ class MachineProfile(_Document):
     networks: tuple[NetworkSample, ...]
     stability: tuple[StabilitySample, ...]
     duration_s: float
+
+    @property
+    def machine_name(self) -> str:
+        """What the samples were taken on: the model of the CPU or of the GPU."""
+        on_gpu = self.device == "cuda" and self.fingerprint.gpu_model is not None
+        return str(self.fingerprint.gpu_model) if on_gpu else self.fingerprint.cpu_model
 
     @property
     def drift_frac(self) -> float:

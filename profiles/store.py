@@ -22,12 +22,13 @@ def _with_loads_alone(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"schema_version": 3}
 
 
-def _without_networks(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 3 measured no whole networks."""
-    return content | {"schema_version": 4, "networks": []}
+def _of_the_cpu_without_networks(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 measured no whole networks, and was of CPUs alone; what it held of a GPU beside them is left out."""
+    kept = [ceiling for ceiling in content["ceilings"] if ":cuda:" not in ceiling["name"]]
+    return content | {"schema_version": 4, "device": "cpu", "ceilings": kept, "networks": []}
 
 
-MIGRATIONS = {1: _without_stability, 2: _with_loads_alone, 3: _without_networks}
+MIGRATIONS = {1: _without_stability, 2: _with_loads_alone, 3: _of_the_cpu_without_networks}
 
 
 def save_profile(path: Path, profile: MachineProfile) -> None:

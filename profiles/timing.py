@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -96,6 +97,14 @@ def pool(times: Sequence[TimeStats]) -> TimeStats:
     )
 
 
+class Timer(Protocol):
+    """``measure_alternating`` of this module, or its like on another device."""
+
+    def __call__(
+        self, calls: Sequence[Callable[[], object]], /, *, budget_s: float, target_spread_frac: float
+    ) -> tuple[TimeStats, ...]: ...
+
+
 def measure_alternating(
     calls: Sequence[Callable[[], object]],
     *,
@@ -121,21 +130,33 @@ def measure_alternating(
     turn : Turn
         `KERNEL_TURN` or `NETWORK_TURN`.
     """
-    paces = [_warm_up(call, turn) for call in calls]
-    samples: list[list[float]] = [[] for _ in calls]
+    samplers = [partial(_take_turn, call, turn, _warm_up(call, turn)) for call in calls]
+    return alternate(
+        samplers,
+        budget_s=budget_s,
+        target_spread_frac=target_spread_frac,
+        min_samples=min_samples,
+        max_samples=max_samples,
+    )
+
+
+def alternate(
+    samplers: Sequence[Callable[[], Iterable[float]]],
+    *,
+    budget_s: float,
+    target_spread_frac: float,
+    min_samples: int = 7,
+    max_samples: int = 400,
+) -> tuple[TimeStats, ...]:
+    """Let samplers, each of which gives some seconds, take turns until every interval is narrow or the budget ends."""
+    samples: list[list[float]] = [[] for _ in samplers]
     deadline = time.perf_counter() + budget_s
     collected = gc.isenabled()
     gc.disable()
     try:
         while True:
-            for call, pace, taken in zip(calls, paces, samples, strict=True):
-                for _ in range(pace.settle):
-                    call()
-                for _ in range(turn.samples):
-                    start = time.perf_counter()
-                    for _ in range(pace.repeat):
-                        call()
-                    taken.append((time.perf_counter() - start) / pace.repeat)
+            for sampler, taken in zip(samplers, samples, strict=True):
+                taken.extend(sampler())
             count = len(samples[0])
             if count < min_samples:
                 continue
@@ -160,6 +181,16 @@ class _Pace:
 
     settle: int
     repeat: int
+
+
+def _take_turn(call: Callable[[], object], turn: Turn, pace: _Pace) -> Iterator[float]:
+    for _ in range(pace.settle):
+        call()
+    for _ in range(turn.samples):
+        start = time.perf_counter()
+        for _ in range(pace.repeat):
+            call()
+        yield (time.perf_counter() - start) / pace.repeat
 
 
 def _warm_up(call: Callable[[], object], turn: Turn) -> _Pace:

@@ -25,11 +25,17 @@ _NAMES = {
     "latency_s:page_fault": "first touch of a page",
     "latency_s:timer": "reading of the clock",
     "clock_hz": "clock",
-    "flop_per_s:cuda:float32": "GPU float32 product",
-    "flop_per_s:cuda:bfloat16": "GPU bfloat16 product",
-    "flop_per_s:cuda:float16": "GPU half-precision product",
-    "bandwidth_byte_per_s:cuda": "GPU memory",
-    "latency_s:cuda:launch": "launch of a GPU kernel",
+    "flop_per_s:gpu_f32": "GPU float32 product",
+    "flop_per_s:gpu_tf32": "GPU TF32 product",
+    "flop_per_s:gpu_tf32x3": "GPU float32 product of three TF32 ones",
+    "flop_per_s:gpu_f16": "GPU half-precision product",
+    "flop_per_s:gpu_bf16": "GPU bfloat16 product",
+    "flop_per_s:gpu_fp8": "GPU 8-bit float product",
+    "flop_per_s:gpu_int8": "GPU int8 product",
+    "flop_per_s:gpu_f16_2:4": "GPU half-precision 2:4 product",
+    "flop_per_s:gpu_bf16_2:4": "GPU bfloat16 2:4 product",
+    "latency_s:launch_eager": "launch of a GPU kernel",
+    "latency_s:launch_graph": "launch of a GPU kernel in a graph",
 }
 
 

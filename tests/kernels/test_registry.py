@@ -49,11 +49,13 @@ LINEARS = {
     "one_of_all": Problem(op="linear", n=1, c_in=1, c_out=1),
 }
 UNITS_OF_DTYPE = {
-    "float32": ("fma_f32",),
-    "float16": ("fma_f16",),
-    "bfloat16": ("dot_bf16", "tile_bf16"),
+    "float32": ("fma_f32", "gpu_f32", "gpu_tf32x3"),
+    "float16": ("fma_f16", "gpu_f16", "gpu_f16_2:4"),
+    "bfloat16": ("dot_bf16", "tile_bf16", "gpu_bf16", "gpu_bf16_2:4"),
     "int8": ("dot_int8", "tile_int8"),
 }
+ON_THE_CPU = tuple(kernel for kernel in REGISTRY if kernel.device == "cpu")
+"""Those of other devices are tested in `tests/gpu`."""
 EXAMPLES_OF_KIND = {"block": ("block:4x2",), "n:m": ("2:4",), "sas": ("sas:1:2", "sas:1:4")}
 
 
@@ -80,7 +82,7 @@ def _filled_with_nan(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _cases() -> Iterator[object]:
-    for kernel in REGISTRY:
+    for kernel in ON_THE_CPU:
         shapes = CONVOLUTIONS if kernel.op == "conv2d" else LINEARS
         for name, problem in shapes.items():
             yield pytest.param(kernel, problem, id=f"{kernel.name}-{name}")
@@ -153,7 +155,7 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
         pytest.skip(reasons[0])
 
 
-@pytest.mark.parametrize("kernel", REGISTRY, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", ON_THE_CPU, ids=lambda kernel: kernel.name)
 def test_foreign_residual_is_refused(kernel: KernelSpec) -> None:
     problem = (CONVOLUTIONS if kernel.op == "conv2d" else LINEARS)["full_blocks"]
     sized = replace(_under(problem, kernel, patterns_of(kernel)[0]), n=2 if kernel.op == "linear" else problem.n)
@@ -193,7 +195,7 @@ def test_cost_counts_work(kernel: KernelSpec) -> None:
             assert sparser.flop <= cost.flop
 
 
-@pytest.mark.parametrize("kernel", REGISTRY, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", ON_THE_CPU, ids=lambda kernel: kernel.name)
 def test_every_kernel_has_a_problem_it_runs(kernel: KernelSpec) -> None:
     """Guards against a table of shapes on which a kernel is always skipped."""
     here = detect_machine()

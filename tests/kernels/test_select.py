@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sparseplan.kernels.dense import CONV_OPS, LINEAR_OPS
+from sparseplan.kernels.gpu.machine import gpu_machine
 from sparseplan.kernels.problem import Dtype, Problem
 from sparseplan.kernels.registry import REGISTRY, kernel_named
 from sparseplan.kernels.select import NoKernel, eligible, nominal_time_s, select, why_ineligible
@@ -82,7 +83,7 @@ def test_kernels_of_blocked_layouts_are_no_candidates_but_run_by_name() -> None:
 def test_no_kernel_says_why() -> None:
     for problem, machine, word in (
         (CONV.with_sparsity("sas:2:4", 0.5), MACHINE, "activations"),
-        (CONV, replace(MACHINE, device="cuda"), "CPU only"),
+        (CONV, Machine(isa=(), device="cuda"), "needs sm_80"),
     ):
         choice = select(problem, machine, REGISTRY)
         assert isinstance(choice, NoKernel)
@@ -92,6 +93,25 @@ def test_no_kernel_says_why() -> None:
     empty = select(CONV, MACHINE, ())
     assert isinstance(empty, NoKernel)
     assert "none is registered" in empty.message
+
+
+def test_devices_do_not_mix() -> None:
+    gpu = gpu_machine((9, 0), has_triton=True, has_cusparselt=False)
+    for machine in (MACHINE, gpu):
+        found = {kernel.device for kernel in eligible(LINEAR.with_sparsity("block:32x32", 0.75), machine, REGISTRY)}
+        assert found == {machine.device}
+    cpu_kernel = kernel_named("linear_dense_f32_nchw__torch")
+    assert why_ineligible(cpu_kernel, LINEAR, gpu) == "runs on the CPU only, the machine is 'cuda'"
+    gpu_kernel = kernel_named("linear_dense_f32_nchw__cublas")
+    assert why_ineligible(gpu_kernel, LINEAR, MACHINE) == "runs on a CUDA GPU only, the machine is 'cpu'"
+
+
+def test_on_a_gpu_sparse_tiles_beat_dense_ones_where_many_are_zero() -> None:
+    gpu = gpu_machine((8, 0), has_triton=True, has_cusparselt=False)
+    large = Problem(op="linear", n=4096, c_in=4096, c_out=4096, dtype="bfloat16")
+    assert _chosen(large, gpu).patterns == ("dense",)
+    assert _chosen(large.with_sparsity("block:64x64", 0.9), gpu).name == "linear_blocks_bf16_nchw__triton"
+    assert _chosen(large.with_sparsity("block:64x64", 0.1), gpu).patterns == ("dense",)
 
 
 def test_why_ineligible_names_the_first_obstacle() -> None:

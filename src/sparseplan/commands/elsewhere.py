@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..kernels.cpu import TORCH_OPS, capped, detect_machine
 from ..kernels.errors import InputError, SparseplanWarning
+from ..kernels.gpu.machine import CUSPARSELT, detect_gpu, why_no_gpu
 from ..kernels.spec import Machine
 from ..profiles.fingerprint import differences, other_machine, read_fingerprint
 from ..profiles.schema import MachineProfile
@@ -21,7 +22,7 @@ def machine_of(profile: MachineProfile, path: Path) -> Machine:
 
     What another machine can run is read from its profile, so that kernels are planned for it that cannot run here.
     """
-    here = detect_machine()
+    here = detect_gpu() if profile.device == "cuda" and why_no_gpu() is None else detect_machine()
     found = read_fingerprint(here)
     if not differences(profile.fingerprint, found):
         return here
@@ -32,9 +33,14 @@ def machine_of(profile: MachineProfile, path: Path) -> Machine:
         profile,
         path,
         here,
-        f"times are predicted for the machine of the profile, {profile.fingerprint.cpu_model}, and what is planned may "
+        f"times are predicted for the machine of the profile, {profile.machine_name}, and what is planned may "
         "not run or not pay here; make a profile with 'sparseplan profile' to plan for this machine",
     )
+    if profile.device == "cuda":
+        has_cusparselt = any(sample.kernel.endswith("__cusparselt") for sample in profile.samples)
+        return Machine(
+            isa=profile.fingerprint.isa, torch_ops=(CUSPARSELT,) if has_cusparselt else (), device=profile.device
+        )
     present = {
         library
         for library, ending in LIBRARIES.items()

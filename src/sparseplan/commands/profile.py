@@ -11,10 +11,13 @@ import torch
 from ..kernels.cpu import detect_machine
 from ..kernels.documents import require_writable
 from ..kernels.errors import InputError, SparseplanWarning, UnsupportedError
+from ..kernels.gpu.machine import detect_gpu, why_no_gpu
 from ..kernels.progress import Progress, silent
 from ..kernels.registry import REGISTRY
 from ..perfmodel.choose_problems import Chooser
+from ..profiles.cuda_timing import CudaGpu
 from ..profiles.fingerprint import differences, read_fingerprint
+from ..profiles.profile_gpu import GpuBench, profile_gpu
 from ..profiles.profile_machine import ProfileRequest, profile_machine
 from ..profiles.schema import Budget, MachineProfile
 from ..profiles.store import load_profile, save_profile
@@ -53,12 +56,16 @@ def profile(
     UnsupportedError
         If the device is not there.
     """
-    if device != "cpu":
-        raise UnsupportedError(_why_no_cuda())
+    if device == "cuda" and (reason := why_no_gpu()):
+        raise UnsupportedError(f"--device cuda: no CUDA GPU: {reason}; use --device cpu, or a machine with a GPU")
+    if device == "cuda" and threads is not None:
+        raise InputError(f"--threads {threads}: a GPU has none to choose; leave it out with --device cuda")
     target = Path(out)
     partial = target.with_name(target.name + PARTIAL_ENDING)
     for path in (target, partial):
         require_writable(path)
+    if device == "cuda":
+        return _of_a_gpu(target, budget, progress)
     machine = detect_machine()
     request = ProfileRequest(budget=budget, threads=usable_threads(threads), machine=machine, registry=REGISTRY)
     result = profile_machine(
@@ -79,6 +86,14 @@ def profile(
             SparseplanWarning,
             stacklevel=2,
         )
+    return result
+
+
+def _of_a_gpu(target: Path, budget: Budget, progress: Progress) -> MachineProfile:
+    machine = detect_gpu()
+    bench = GpuBench(device=torch.device("cuda"), gpu=CudaGpu(), fingerprint=read_fingerprint(machine))
+    result = profile_gpu(budget, machine=machine, registry=REGISTRY, bench=bench, progress=progress)
+    save_profile(target, result)
     return result
 
 
@@ -105,9 +120,3 @@ def usable_threads(threads: int | None) -> int:
     if not 1 <= threads <= available:
         raise InputError(f"--threads {threads}: allowed is 1 to {available}, the usable cores of this machine")
     return threads
-
-
-def _why_no_cuda() -> str:
-    if not torch.cuda.is_available():
-        return "--device cuda: torch sees no CUDA GPU here (no driver, or a CPU-only torch); use --device cpu"
-    return "--device cuda: this version of sparseplan has no GPU kernels to profile; use --device cpu"

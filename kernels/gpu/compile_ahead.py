@@ -1,0 +1,107 @@
+"""Compile the device code of a product for an architecture, without a GPU, and say what it takes of the device."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UnsupportedError
+from ..problem import Dtype, Problem
+from .column_lists import Tile
+from .gather_product import constants
+
+POINTERS: dict[Dtype, str] = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
+VECTOR_BYTES = 16
+"""Triton assumes what it sees at a launch: tensors at multiples of so many bytes, and sizes that divide by 16."""
+WARP = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """What a kernel takes, as the assembler and its disassembler report it.
+
+    Attributes
+    ----------
+    registers, shared_bytes, stack_bytes : int
+        Registers and stack (spilled registers among it) of a thread, shared memory of a block of threads.
+    matrix_unit : {"wgmma", "mma", "none"}
+        Instructions that the PTX multiplies with.
+    asynchronous_copies : bool
+        Whether loads run ahead of the products (``cp.async``, or the bulk copies of Hopper).
+    ptx : str
+    """
+
+    registers: int
+    shared_bytes: int
+    stack_bytes: int
+    matrix_unit: str
+    asynchronous_copies: bool
+    ptx: str
+
+
+def compile_product(
+    problem: Problem, tile: Tile, *, architecture: int, relu: bool = True, has_bias: bool = True, adds: bool = False
+) -> Compiled:
+    """Compile `triton_gather_product` for a problem and, say, architecture 90.
+
+    Raises
+    ------
+    UnsupportedError
+        If Triton runs interpreted in this process, which then cannot compile.
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    if triton.knobs.runtime.interpret:
+        raise UnsupportedError("TRITON_INTERPRET is set: this process interprets kernels; unset it to compile them")
+    function = importlib.import_module(f"{__package__}.triton_gather_product").gather_product
+    fixed = constants(problem, tile, relu=relu, has_bias=has_bias, adds=adds)
+    values = POINTERS[problem.dtype]
+    pointers = dict.fromkeys(("x", "values", "residual", "y"), values)
+    pointers |= dict.fromkeys(("starts", "reach", "bounds", "order"), "*i32") | {"bias": "*fp32"}
+    signature = {name: "constexpr" if name in fixed else pointers.get(name, "i32") for name in function.arg_names}
+    sizes = {"c_in": problem.c_in, "k_out": problem.c_out, "k_group": problem.c_out // problem.groups}
+    aligned = [name for name in signature if name in pointers or sizes.get(name, 1) % VECTOR_BYTES == 0]
+    source = ASTSource(
+        fn=function,
+        signature=signature,
+        constexprs=fixed,
+        attrs={(function.arg_names.index(name),): [["tt.divisibility", VECTOR_BYTES]] for name in aligned},
+    )
+    compiled = triton.compile(
+        source,
+        target=GPUTarget("cuda", architecture, WARP),
+        options={"num_warps": tile.warps, "num_stages": tile.stages},
+    )
+    registers, stack_bytes = _resources(compiled.asm["cubin"])
+    ptx: str = compiled.asm["ptx"]
+    return Compiled(
+        registers=registers,
+        shared_bytes=compiled.metadata.shared,
+        stack_bytes=stack_bytes,
+        matrix_unit="wgmma" if "wgmma.mma_async" in ptx else "mma" if "mma.sync" in ptx else "none",
+        asynchronous_copies="cp.async" in ptx,
+        ptx=ptx,
+    )
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """(registers, stack bytes) of a thread, as the disassembler of Triton's wheel reads them from machine code."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        told = subprocess.run(
+            [str(tool), "--dump-resource-usage", str(path)], capture_output=True, text=True, check=True
+        ).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", told)
+    if found is None:
+        raise UnsupportedError(f"cuobjdump of this Triton reports resources in a form not known here: {told[:200]!r}")
+    return int(found[1]), int(found[2])

@@ -1,0 +1,79 @@
+"""The problems that a profile of a GPU measures: layers of real networks at batches that a GPU is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..kernels.pattern import DENSE
+from ..kernels.problem import Dtype, Op, Problem
+from .schema import Budget
+from .spread import BLOCK_SPARSITIES, CONV_LAYERS, LINEAR_LAYERS, STRUCTURED_SPARSITIES, Family, Layer
+
+BATCHES = (1, 8, 64, 256)
+ROWS = (1, 64, 512, 4096, 12608)
+"""Of linears: single rows, sequences, a square product, and 64 images of a vision transformer (197 tokens each)."""
+TRANSFORMER_LAYERS = tuple(
+    Layer(op="linear", c_in=c_in, c_out=c_out)
+    for c_in, c_out in ((384, 1152), (768, 768), (768, 2304), (768, 3072), (3072, 768), (4096, 11008), (8192, 8192))
+)
+MOST_FLOP: dict[Budget, float] = {"quick": 2e11, "standard": 1e12, "full": 4e12}
+"""Dense work of the largest problem: some milliseconds on a server's card, in half precision."""
+MOST_VALUES = 1 << 28
+"""Of input or output."""
+PATTERNS = (
+    ("dense", (0.0,), 1.5),
+    ("block:64x64", BLOCK_SPARSITIES, 1.0),
+    ("block:32x32", BLOCK_SPARSITIES, 0.7),
+    ("block:16x16", BLOCK_SPARSITIES, 0.4),
+    ("2:4", (0.5,), 0.7),
+    ("shape", STRUCTURED_SPARSITIES, 0.4),
+    ("channel", STRUCTURED_SPARSITIES, 0.3),
+)
+"""With the sparsities measured and the share of the measurements."""
+DTYPE_SHARES: dict[Dtype, float] = {"bfloat16": 1.0, "float16": 0.4, "float32": 0.5}
+
+
+def gpu_problems(budget: Budget) -> tuple[Problem, ...]:
+    """Problems to measure, in an order of which any prefix is a good spread; the same budget gives the same ones."""
+    generator = np.random.default_rng(0)
+    queue: list[tuple[float, Problem]] = []
+    ops: tuple[Op, ...] = ("conv2d", "linear")
+    for op in ops:
+        for dtype, share in DTYPE_SHARES.items():
+            for pattern, sparsities, weight in PATTERNS:
+                family = Family(op=op, dtype=dtype, pattern=pattern, sparsities=sparsities, weight=weight * share)
+                found = [problem for problem in _of_family(family) if _fits(problem, budget)]
+                order = generator.permutation(len(found))
+                queue += [((rank + 0.5) / family.weight, found[index]) for rank, index in enumerate(order)]
+    return tuple(problem for _, problem in sorted(queue, key=lambda entry: entry[0]))
+
+
+def _of_family(family: Family) -> Iterator[Problem]:
+    layers = CONV_LAYERS if family.op == "conv2d" else (*LINEAR_LAYERS, *TRANSFORMER_LAYERS)
+    for layer in layers:
+        for n in BATCHES if family.op == "conv2d" else ROWS:
+            plain = Problem(
+                op=layer.op,
+                n=n,
+                c_in=layer.c_in,
+                c_out=layer.c_out,
+                h_in=layer.size,
+                w_in=layer.size,
+                kernel=(layer.kernel, layer.kernel),
+                stride=(layer.stride, layer.stride),
+                padding=(layer.padding, layer.padding),
+                groups=layer.groups,
+                dtype=family.dtype,
+            )
+            if family.pattern == DENSE.text:
+                yield plain
+                continue
+            yield from (plain.with_sparsity(family.pattern, sparsity) for sparsity in family.sparsities)
+
+
+def _fits(problem: Problem, budget: Budget) -> bool:
+    values = max(math.prod(problem.input_shape), math.prod(problem.output_shape))
+    return problem.flop_dense_equiv <= MOST_FLOP[budget] and values <= MOST_VALUES

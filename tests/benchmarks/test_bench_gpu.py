@@ -1,0 +1,104 @@
+"""`make test-gpu` without a GPU: what it lays out, checks, times and prints, with the CPU in place of the device."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/gpu")]
+
+from fake_gpu import FakeGpu  # noqa: E402
+
+from benchmarks.gpu import __main__ as bench  # noqa: E402
+from benchmarks.gpu.goals import Case, cases, measure_case, other_tiles  # noqa: E402
+from benchmarks.gpu.unpack_bundle import unpack  # noqa: E402
+from sparseplan.kernels.gpu.gather_product import tile_of  # noqa: E402
+from sparseplan.kernels.gpu.machine import gpu_machine  # noqa: E402
+from sparseplan.kernels.problem import Problem  # noqa: E402
+from sparseplan.kernels.registry import REGISTRY  # noqa: E402
+from sparseplan.kernels.select import eligible  # noqa: E402
+
+HOPPER = gpu_machine((9, 0), has_triton=True, has_cusparselt=True)
+
+
+class Ticking(FakeGpu):
+    def mark(self) -> object:
+        self.now_s += 1e-3
+        return self.now_s
+
+
+def test_every_goal_has_a_sparse_and_a_dense_kernel() -> None:
+    for case in cases():
+        kernels = eligible(case.problem, HOPPER, REGISTRY)
+        assert any(kernel.patterns == ("dense",) for kernel in kernels), case.name
+        assert any(kernel.patterns != ("dense",) for kernel in kernels), case.name
+    assert sum(case.asked is not None for case in cases()) == 7
+
+
+def test_kernels_are_checked_and_timed() -> None:
+    machine = gpu_machine((9, 0), has_triton=False, has_cusparselt=False)
+    problem = Problem(op="linear", n=100, c_in=96, c_out=64).with_sparsity("block:16x16", 0.5)
+    case = Case(name="small", problem=problem, asked=2.0)
+    rows = list(measure_case(case, machine=machine, device=torch.device("cpu"), gpu=Ticking()))
+    assert rows[0].reason == "no kernel of this machine skips the zeros"
+    timed = [row for row in rows if row.time_s is not None]
+    assert {(row.launch, row.cache) for row in timed} == {("graph", "warm"), ("graph", "flushed"), ("eager", "warm")}
+    assert {row.kernel for row in timed} == {"linear_dense_f32_nchw__cublas", "linear_dense_f32_nchw__cublas_fused"}
+    assert all(row.rel_error is not None and row.rel_error < 1e-5 for row in timed)
+
+
+def test_other_tiles_differ() -> None:
+    found = list(other_tiles(tile_of(cases()[1].problem)))
+    assert len(set(found)) == len(found) > 10
+
+
+def test_the_table_shows_what_was_found(tmp_path: Path) -> None:
+    machine = gpu_machine((9, 0), has_triton=False, has_cusparselt=False)
+    case = Case(name="small", problem=Problem(op="linear", n=8, c_in=16, c_out=16), asked=2.0)
+    rows = list(measure_case(case, machine=machine, device=torch.device("cpu"), gpu=Ticking()))
+    (tmp_path / "goals.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    (tmp_path / "log.txt").write_text("=== goals\nit ended early\n")
+    table = bench._table(tmp_path, {"goals": "done (1 s)", "tune": "left out, no time"})
+    assert "linear_dense_f32_nchw__cublas_fused" in table
+    assert "(asked 2.0x)" in table
+    assert "left out, no time" in table
+    assert "it ended early" in table
+    assert sum(bench.PART_S.values()) - bench.PART_S["profile"] <= bench.TOTAL_S - bench.LEAST_S
+    assert bench.TOTAL_S < 9 * 60
+
+
+def test_the_machine_is_described_without_a_gpu(tmp_path: Path) -> None:
+    assert bench._cpu(tmp_path) == 0
+    said = (tmp_path / "machine.txt").read_text()
+    assert "instruction sets that sparseplan uses here: baseline" in said
+    assert "flags of interest: " in said
+    assert (tmp_path / "lscpu.txt").stat().st_size > 100
+
+
+def test_wheels_that_are_here_stay_packed(tmp_path: Path) -> None:
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    for name in ("pytest-1-py3-none-any", f"sparseplan-1-{tag}-{tag}-linux_x86_64", "absent_package-1-py3-none-any"):
+        with zipfile.ZipFile(tmp_path / f"{name}.whl", "w") as archive:
+            archive.writestr(f"{name.split('-')[0]}/__init__.py", "")
+    assert unpack(tmp_path, tmp_path / "site") == ["absent_package", "sparseplan"]
+    assert not (tmp_path / "site/pytest").exists()
+    with zipfile.ZipFile(tmp_path / "other-1-cp39-cp39-linux_x86_64.whl", "w") as archive:
+        archive.writestr("other/__init__.py", "")
+    with pytest.raises(SystemExit, match="is not for this Python"):
+        unpack(tmp_path, tmp_path / "site")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_no_gpu_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--out", str(tmp_path)])
+    assert bench.main() == 2
+    assert capsys.readouterr().err.startswith("no GPU: ")

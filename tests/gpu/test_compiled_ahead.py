@@ -1,0 +1,69 @@
+"""Triton's code compiled for real architectures without a GPU: which units it uses, and what it takes of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sparseplan.kernels.gpu.gather_product import tile_of
+from sparseplan.kernels.problem import Dtype, Problem
+
+LINEAR = {"op": "linear", "n": 4096, "c_in": 4096, "c_out": 4096}
+CONV = {"op": "conv2d", "n": 64, "c_in": 256, "c_out": 256, "h_in": 14, "w_in": 14, "kernel": [3, 3], "padding": [1, 1]}
+SHARED_BYTES = {80: 163 << 10, 90: 227 << 10}
+"""Of one block of threads at most: CUDA C++ programming guide, technical specifications."""
+MOST_STACK_BYTES = 64
+"""Some addresses of a gathered convolution; sums in memory would take kilobytes."""
+PROGRAM = """
+import json, sys
+from sparseplan.kernels.gpu.compile_ahead import compile_product
+from sparseplan.kernels.gpu.gather_product import tile_of
+from sparseplan.kernels.problem import Problem
+for text in sys.argv[1:]:
+    problem = Problem(**json.loads(text))
+    for architecture in (80, 90):
+        found = compile_product(problem, tile_of(problem), architecture=architecture, adds=True)
+        print(json.dumps({name: getattr(found, name) for name in (
+            "registers", "shared_bytes", "stack_bytes", "matrix_unit", "asynchronous_copies")}
+            | {"architecture": architecture, "wide": "cp.async.cg" in found.ptx}))
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layer", [LINEAR, CONV], ids=["linear", "conv2d"])
+def test_code_for_ampere_and_hopper(layer: dict[str, object], dtype: Dtype, triton_environment: dict[str, str]) -> None:
+    patterns = ("block:64x64", "block:32x32", "block:16x16", "shape")
+    problems = [layer | {"dtype": dtype, "pattern": pattern, "sparsity": 0.75} for pattern in patterns]
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(json.dumps, problems)],
+        env=triton_environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(found) == 2 * len(patterns)
+    for each, pattern in zip(found, [pattern for pattern in patterns for _ in range(2)], strict=True):
+        assert each["matrix_unit"] == {80: "mma", 90: "wgmma"}[each["architecture"]], pattern
+        assert each["shared_bytes"] <= SHARED_BYTES[each["architecture"]], pattern
+        assert each["asynchronous_copies"], pattern
+        assert each["wide"], pattern
+        assert each["stack_bytes"] <= (MOST_STACK_BYTES if pattern == "shape" else 0), (pattern, each)
+
+
+def test_tiles_follow_blocks_and_pixels() -> None:
+    def tile(pattern: str, **changes: object) -> tuple[int, int, int]:
+        found = tile_of(Problem(**(LINEAR | {"dtype": "bfloat16", "pattern": pattern, "sparsity": 0.5} | changes)))
+        return found.pixels, found.outputs, found.run
+
+    assert tile("block:64x64") == (128, 64, 64)
+    assert tile("block:16x32") == (128, 16, 32)
+    assert tile("block:256x128") == (128, 128, 64)
+    assert tile("block:64x64", c_in=4080) == (128, 64, 16)
+    assert tile("shape") == (64, 128, 1)
+    assert tile("block:64x64", n=1) == (16, 64, 64)
