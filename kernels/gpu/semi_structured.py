@@ -97,13 +97,14 @@ def two_of_four_cost(problem: Problem) -> Cost:
     """Work of a blocked product counted as dense work; half the weights move, with two bits for each."""
     rows = math.ceil(problem.n * problem.h_out * problem.w_out / ROWS) * ROWS
     tiles = math.ceil(rows / TILE) * math.ceil(problem.c_out / TILE)
+    reduction = math.prod(problem.weight_shape[1:])
     value_bytes = DTYPE_BYTES[problem.dtype]
     kept_bytes = problem.weight_count / 2 * (value_bytes + 0.25)
     per_column = tiles * (min(TILE, rows) * value_bytes + min(TILE, problem.c_out) * (value_bytes + 0.25) / 2)
     return Cost(
         unit=UNITS[problem.dtype],
-        flop=2.0 * math.ceil(rows / TILE) * TILE * math.ceil(problem.c_out / TILE) * TILE * problem.c_in,
-        bytes_streamed=per_column * problem.c_in,
+        flop=2.0 * math.ceil(rows / TILE) * TILE * math.ceil(problem.c_out / TILE) * TILE * reduction,
+        bytes_streamed=per_column * reduction,
         bytes_moved=problem.input_bytes + problem.output_bytes + kept_bytes,
         tasks=tiles,
         bytes_copied=2.0 * problem.output_bytes,
