@@ -47,14 +47,14 @@ def group_soft_threshold(weight: Tensor, part: BlockPart, *, threshold: Tensor) 
 
 
 def shrink_doomed_groups(weight: Tensor, pattern: Pattern, *, sparsity: float, strength: float) -> Tensor:
-    """One proximal step on the groups that are, by their present norms, not among the plan's survivors.
+    """One proximal step on the groups that are, by their present norms, not among the survivors.
 
     Parameters
     ----------
     weight : Tensor
         [K, C, R, S].
     sparsity : float
-        The layer's final sparsity.
+        Share of the weights that is soon to go.
     strength : float
         Penalty times learning rate, summed over the steps that this one stands for.
 

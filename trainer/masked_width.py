@@ -13,7 +13,7 @@ from ..kernels.weight_view import weight_view
 from ..planner.narrow import slice_squares, sliced_channels, sliced_tensors, strongest_units, unit_strength
 from .assignment import WidthSparsity
 from .schedule import cubic_sparsity
-from .steer import Emergence
+from .steer import AHEAD_FRAC, Emergence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +74,8 @@ class MaskedWidth:
         removed_frac = 1.0 - kept / group.units
         emerged = None
         if lasso > 0:
-            self._shrink_doomed(strongest_units(self.model, group, kept), strength=lasso)
+            soon = int((1.0 - cubic_sparsity(min(1.0, done_frac + AHEAD_FRAC), final=removed_frac)) * group.units)
+            self._shrink_doomed(strongest_units(self.model, group, max(kept, soon)), strength=lasso)
             emerged = Emergence(
                 emerged_frac=float((unit_strength(self.model, group) == 0).double().mean()),
                 before_frac=cubic_sparsity(before_frac, final=removed_frac),

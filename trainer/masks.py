@@ -24,7 +24,7 @@ from .assignment import Assignment, LayerSparsity, planned_module
 from .group_lasso import shrink_doomed_groups, structured_parts
 from .masked_width import MaskedWidth, masked_width
 from .schedule import cubic_sparsity
-from .steer import Emergence
+from .steer import AHEAD_FRAC, Emergence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,8 @@ def _update_layer(
     shrunk = strength > 0 and bool(structured_parts(target.pattern)) and len(rows) > 0 and len(columns) > 0
     if shrunk:
         inner = weight[rows][:, columns]
-        inner = shrink_doomed_groups(inner, target.pattern, sparsity=target.sparsity, strength=strength)
+        soon = cubic_sparsity(min(1.0, done_frac + AHEAD_FRAC), final=target.sparsity)
+        inner = shrink_doomed_groups(inner, target.pattern, sparsity=soon, strength=strength)
         weight[rows[:, None], columns[None, :]] = inner
         emerged = float((inner == 0).double().mean())
     kept = mask_of_left(weight, left, target.pattern, cubic_sparsity(done_frac, final=target.sparsity))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-GAIN = math.log(1.5)
-"""Of the logarithm of the strength, for an update at which all newly due zeros still had to be cut. Within the 50 to
-several hundred updates of a pruning phase the strength can then find any value within its range."""
+GAIN = math.log(2.0)
+"""Of the logarithm of the strength, for an update at which all newly due zeros still had to be cut. Zeros are
+due fastest early in the pruning phase: some ten updates must suffice to find a strength a thousand times the first."""
+AHEAD_FRAC = 0.1
+"""Share of the pruning phase by which the penalty runs ahead: groups that go later are left alone until then, so that a
+penalty that was too strong for a while cannot empty them all."""
 RANGE = 1e4
 """Largest factor between the first strength and what it may become."""
 
