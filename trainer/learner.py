@@ -18,6 +18,7 @@ from .data import DataSplits
 from .distil import distillation_loss
 from .ema import MovingAverage
 from .evaluate import device_of
+from .guided import GuidedRegulariser, GuideOptions
 from .optimizer import make_optimizer, optimizer_tensors, restore_optimizer
 from .processes import ALONE, Processes
 from .regulariser import PruneOptions, Regulariser
@@ -48,6 +49,8 @@ class Learner:
     ----------
     teacher : nn.Module, optional
         Frozen dense model, for `TrainConfig.distillation`.
+    guide : GuideOptions, optional
+        Prune to its target time instead of to the sparsities of the assignment.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Learner:
         assignment: Assignment,
         config: TrainConfig,
         teacher: nn.Module | None = None,
+        guide: GuideOptions | None = None,
         processes: Processes = ALONE,
     ) -> None:
         self.model, self.data, self.config, self.processes = model, data, config, processes
@@ -77,7 +81,12 @@ class Learner:
         self._steps = steps_per_epoch(data, config.batch_size)
         self._prune_epochs = pruning_epochs(config.epochs, config.prune_frac) if assignment else 0
         self._optimizer = make_optimizer(model, config)
-        self.regulariser = Regulariser(model, assignment, self._optimizer, options=self._prune_options())
+        options = self._prune_options()
+        self.regulariser = (
+            Regulariser(model, assignment, self._optimizer, options=options)
+            if guide is None
+            else GuidedRegulariser(model, self._optimizer, options=options, guide=guide)
+        )
         self._average = MovingAverage(model, decay=config.ema_decay) if config.ema_decay > 0 else None
         self._learning_rate = learning_rate_of(config, steps_per_epoch=self._steps)
         self._network = DistributedDataParallel(model) if processes.size > 1 else model

@@ -19,11 +19,12 @@ from .data import DataSplits
 from .distil import frozen_copy
 from .errors import Interrupted
 from .evaluate import device_of, evaluate
+from .guided import GuidedRegulariser, GuideOptions
 from .learner import Learner
 from .processes import ALONE, Processes
 from .schema import CheckpointState, DenseStart, EpochRecord, TrainConfig, TrainingHistory
 from .shared_batch_norm import shared_batch_norm
-from .store import RunFolder, load_weights, save_weights
+from .store import RunFolder, load_weights, read_safetensors, save_weights
 from .weights import refuse_non_finite
 
 
@@ -35,6 +36,7 @@ def train(
     config: TrainConfig,
     run_dir: Path,
     refitted: Mapping[str, Tensor] | None = None,
+    guide: GuideOptions | None = None,
     resume: bool = False,
     processes: Processes = ALONE,
     progress: Progress = silent,
@@ -58,6 +60,8 @@ def train(
     refitted : mapping, optional
         Pruned and refitted weights [K, C, R, S] of all layers of the assignment: training then starts from them, and
         all epochs fine-tune.
+    guide : GuideOptions, optional
+        Guided sparsity learning: prune to its target time; the assignment is then that of `guided_assignment`.
     resume : bool
         Go on from the last checkpoint, which must be of the same model, data, assignment and configuration.
     processes : Processes
@@ -84,6 +88,7 @@ def train(
         assignment=assignment,
         config=config,
         teacher=frozen_copy(model) if config.distillation > 0 and assignment else None,
+        guide=guide,
         processes=processes,
     )
     fresh = CheckpointState(
@@ -149,6 +154,10 @@ def _resume(folder: RunFolder, learner: Learner, fresh: CheckpointState) -> Chec
     learner.restore(checkpoint, source=f"checkpoint {folder.last_checkpoint}")
     if learner.teacher is not None:
         load_weights(learner.teacher, folder.dense_weights)
+    if isinstance(learner.regulariser, GuidedRegulariser):
+        dense, _ = read_safetensors(folder.dense_weights)
+        names = [layer.target.name for layer in learner.regulariser.layers]
+        learner.regulariser.keep_dense({name: dense[f"{name}.weight"] for name in names})
     return saved
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from ..kernels.pattern import NmPart, Pattern
 from ..kernels.weight_view import weight_view
 from ..planner.match import check_plan_fits
 from ..planner.schema import Plan
+from ..planner.store import load_plan
 from .assignment import Assignment, assignment_of
 from .group_lasso import cut_small, ssl_subgradient, structured_parts
 from .hidden import HiddenWeights
@@ -58,11 +60,14 @@ class PruneOptions:
     sr_ste: float = TrainConfig.model_fields["sr_ste"].default
 
 
-def prepare(model: nn.Module, plan: Plan, optimizer: torch.optim.Optimizer, *, options: PruneOptions) -> Regulariser:
+def prepare(
+    model: nn.Module, plan: Plan | Path | str, optimizer: torch.optim.Optimizer, *, options: PruneOptions
+) -> Regulariser:
     """Begin to prune a model to a plan.
 
     Parameters
     ----------
+    plan : Plan or path
     optimizer : torch.optim.Optimizer
         Of the model's parameters; the learning rate is read from its first group.
 
@@ -78,6 +83,7 @@ def prepare(model: nn.Module, plan: Plan, optimizer: torch.optim.Optimizer, *, o
     UnsupportedError
         If a pattern is not one of weights (SAS).
     """
+    plan = plan if isinstance(plan, Plan) else load_plan(Path(plan))
     check_plan_fits(plan, model)
     regulariser = Regulariser(model, assignment_of(plan), optimizer, options=options)
     regulariser.start()
@@ -97,7 +103,7 @@ class Regulariser:
         self._first = {layer.target.name: _first_strength(layer, options) for layer in self.layers}
         self._strength = {name: first for name, first in self._first.items() if first > 0.0}
         self._hidden = self._hide() if options.prune_steps > 0 else {}
-        self._hook = optimizer.register_step_pre_hook(lambda *_: self._before_step())
+        self._hook = optimizer.register_step_pre_hook(lambda *_: self.before_step())
         self._check_optimizer()
 
     @property
@@ -123,11 +129,11 @@ class Regulariser:
         if self._final:
             return
         self._pending_rate += float(self._optimizer.param_groups[0]["lr"])
+        for hidden in self._hidden.values():
+            hidden.after_step(renew=self._steps % NM_EVERY == 0)
         if self._steps >= self.options.prune_steps:
             self.finish()
             return
-        for hidden in self._hidden.values():
-            hidden.after_step(renew=self._steps % NM_EVERY == 0)
         for layer in self._sub_gradient():
             cut_small(layer.weight.data)
         if self._steps % MASK_EVERY == 0:
@@ -191,7 +197,8 @@ class Regulariser:
         for name, values in self._hidden.items():
             values.values.copy_(hidden[name])
 
-    def _before_step(self) -> None:
+    def before_step(self) -> None:
+        """Between the backward pass and the step of the optimiser, which calls it."""
         for layer in self._sub_gradient():
             if layer.module.weight.grad is not None:
                 layer.module.weight.grad += _subgradient(layer, self._strength[layer.target.name])

@@ -8,13 +8,18 @@ import sys
 from sparseplan.kernels.errors import SparseplanError
 from sparseplan.progress_bar import ProgressBar
 
-from . import ssl
+from . import gsl, planned, sas, ssl
 from .options import add_options, options_of
 
 EXPERIMENTS = {
     "lenet-ssl": (ssl.lenet, 20),
     "convnet-ssl": (ssl.convnet, 60),
     "resnet20-depth": (ssl.resnet20_depth, 60),
+    "resnet20-sas": (sas.resnet20_sas, 90),
+    "convnet-sas": (sas.convnet_sas, 90),
+    "convnet-gsl": (gsl.convnet_gsl, 60),
+    "resnet20-sweep": (planned.resnet20_sweep, 30),
+    "resnet56-planned": (planned.resnet56_planned, 60),
 }
 """By name: what runs it, and the epochs of the full run."""
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from sparseplan.trainer.assignment import Assignment
 from sparseplan.trainer.data import DataSplits
+from sparseplan.trainer.guided import GuideOptions
 from sparseplan.trainer.loop import train
 from sparseplan.trainer.schema import make_config
 from sparseplan.trainer.store import RunFolder
@@ -42,6 +43,7 @@ class Variant:
     network: Callable[[int], nn.Module]
     assign: Callable[[nn.Module], Assignment] = lambda _: ()
     recipe: Mapping[str, object] = field(default_factory=dict)
+    guide: GuideOptions | None = None
 
 
 def run_variants(
@@ -101,6 +103,7 @@ def _run(
         variant.assign(network),
         config=config,
         run_dir=folder.path,
+        guide=variant.guide,
         resume=resume,
         progress=options.progress,
     )

@@ -42,6 +42,7 @@ def _flag(flag: str, field: str, text: str, *, value: object = True) -> RecipeOp
     return RecipeOption(flags=(flag,), field=field, text=text, value=value)
 
 
+GUIDES = ("off", "l1", "magnitude", "surgery")
 RECIPE = (
     _count("--epochs", "epochs", "0 prunes without training (10)"),
     _count("--batch-size", "batch_size", "of one step, over all processes (128)"),
@@ -71,6 +72,7 @@ RECIPE = (
     _choice("--structured", "structured", "how groups shrink (proximal)", "proximal", "subgradient"),
     _choice("--nm", "nm", "how n:m masks are found (sr-ste)", "sr-ste", "asp"),
     _number("--sr-ste", "sr_ste", "decay of the weights that n:m masks hide (2e-4)"),
+    _choice("--guide", "guide", "prune single weights to the target speed, by this method (off)", *GUIDES),
     _count("--seed", "seed", "of data order, augmentation and dropout (0)"),
 )
 

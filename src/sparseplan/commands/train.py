@@ -6,20 +6,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..data_spec import load_data
 from ..kernels.documents import sha256_of
 from ..kernels.progress import Progress, silent
 from ..model_spec import load_model
 from ..planner.match import check_plan_fits
 from ..planner.schema import Plan
-from ..planner.store import load_plan
+from ..planner.store import load_plan, save_plan
 from ..trainer.assignment import assignment_of
 from ..trainer.data import Split
 from ..trainer.evaluate import evaluate
+from ..trainer.guided import GuideOptions, guided_assignment
 from ..trainer.loop import train as train_model
 from ..trainer.processes import started_processes
+from ..trainer.projection import guided_plan, projection_of
 from ..trainer.refitted import refitted_weights
-from ..trainer.schema import RunManifest, TrainingHistory, make_config
+from ..trainer.schema import GuideMethod, RunManifest, TrainingHistory, make_config
 from ..trainer.store import RunFolder, load_weights
 
 DEFAULT_EPOCHS = 10
@@ -40,8 +44,10 @@ def train(
 ) -> TrainingHistory:
     """Prune and fine-tune a model to a plan; everything goes into a run folder.
 
-    A plan that was made with a database of pruned layers starts from its refitted weights. Started by ``torchrun``,
-    all processes train one model.
+    A plan that was made with a database of pruned layers starts from its refitted weights. With ``guide`` single
+    weights are pruned to the plan's target speed instead of to its sparsities, and the run folder's plan says where
+    they ended.
+    Started by ``torchrun``, all processes train one model.
 
     Parameters
     ----------
@@ -69,7 +75,8 @@ def train(
     """
     plan_path = Path(plan)
     decided = load_plan(plan_path)
-    assignment = assignment_of(decided)
+    guide = _guide_of(decided, recipe.get("guide", "off"))
+    assignment = assignment_of(decided) if guide is None else guided_assignment(guide.projection)
     taught = weights is not None and bool(assignment)
     config = make_config({"epochs": DEFAULT_EPOCHS, "distillation": TAUGHT_SHARE if taught else 0.0, **recipe})
     network = load_model(model, seed=config.seed)
@@ -79,7 +86,7 @@ def train(
     splits = load_data(data, progress=progress)
     # Before anything is written: data that do not fit must not leave a run folder behind.
     evaluate(network, splits, _first_image(splits.validation), batch_size=1)
-    refitted = refitted_weights(decided, network)
+    refitted = refitted_weights(decided, network) if guide is None else {}
     folder = RunFolder(Path(run))
     manifest = RunManifest(
         created=datetime.now(UTC),
@@ -92,17 +99,31 @@ def train(
         if processes.writes:
             folder.start(manifest, plan_path, profile=_profile_of(decided), resume=resume)
         processes.wait()
-        return train_model(
+        history = train_model(
             network,
             splits,
             assignment,
             config=config,
             run_dir=folder.path,
             refitted=refitted,
+            guide=guide,
             resume=resume,
             processes=processes,
             progress=progress if processes.writes else silent,
         )
+        if guide is not None and processes.writes:
+            reached = {layer.name: _zero_frac(network, layer.name) for layer in assignment}
+            save_plan(folder.plan, guided_plan(decided, guide.projection, reached))
+    return history
+
+
+def _guide_of(plan: Plan, method: GuideMethod) -> GuideOptions | None:
+    return None if method == "off" else GuideOptions(projection=projection_of(plan), method=method)
+
+
+def _zero_frac(model: nn.Module, layer: str) -> float:
+    """Share of the weights of a layer that are exactly zero."""
+    return float((model.get_submodule(layer).get_parameter("weight") == 0).double().mean())
 
 
 def _first_image(split: Split) -> Split:
