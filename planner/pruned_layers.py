@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -97,14 +98,44 @@ def prune_layers(
     return PrunedLayers(store=store, shapes=shapes)
 
 
+def read_layers(model: nn.Module, choices: Sequence[WeightChoice], *, folder: Path) -> dict[str, Tensor]:
+    """Refitted weights [K, C, R, S] from a database, by layer.
+
+    Raises
+    ------
+    InputError
+        If there is no database, it was made from other weights than the model's, or it lacks a choice.
+    """
+    store = PrunedStore(folder)
+    if store.origin().weights_sha256 != _weights_sha256(model):
+        raise InputError(
+            f"{folder} holds pruned layers of other weights than the model has; give the dense weights that it was "
+            "planned with, or plan without --database"
+        )
+    for choice in choices:
+        if not store.has(choice.layer, choice.pattern, [choice.sparsity]):
+            raise InputError(
+                f"{folder} has no layer {choice.layer!r} with {choice.pattern} at {choice.sparsity:g}; "
+                "plan again with that --database, or without"
+            )
+    pruned = PrunedLayers(
+        store=store, shapes={choice.layer: tuple(layer_weight(model, choice.layer).shape) for choice in choices}
+    )
+    return {choice.layer: pruned.weight(choice) for choice in choices}
+
+
 def origin_of(model: nn.Module, calibration: Calibration) -> PrunedOrigin:
     """What a database depends on, as fingerprints."""
     truth = () if calibration.labels is None else (calibration.labels,)
     return PrunedOrigin(
-        weights_sha256=_sha256((name, tensor) for name, tensor in sorted(model.state_dict().items())),
+        weights_sha256=_weights_sha256(model),
         calibration_sha256=_sha256((str(number), each) for number, each in enumerate((calibration.images, *truth))),
         method=_METHOD,
     )
+
+
+def _weights_sha256(model: nn.Module) -> str:
+    return _sha256((name, tensor) for name, tensor in sorted(model.state_dict().items()))
 
 
 def _sha256(tensors: Iterator[tuple[str, Tensor]]) -> str:

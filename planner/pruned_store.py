@@ -83,7 +83,7 @@ class PrunedStore:
         """
         path = self.folder / MANIFEST
         if path.exists():
-            found = read_document(path, PrunedOrigin, kind="database of pruned layers")
+            found = self.origin()
             differs = [text for name, text in _DIFFERS.items() if getattr(found, name) != getattr(origin, name)]
             if differs:
                 raise InputError(
@@ -96,6 +96,16 @@ class PrunedStore:
         except OSError as error:
             raise InputError(f"cannot make {self.folder}: {error.strerror}; give a folder that can be made") from None
         write_document(path, origin)
+
+    def origin(self) -> PrunedOrigin:
+        """What the database was made from.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        return read_document(self.folder / MANIFEST, PrunedOrigin, kind="database of pruned layers")
 
     def has(self, layer: str, pattern: str, sparsities: Sequence[float]) -> bool:
         return set(sparsities) <= set(self._load(layer, pattern))

@@ -11,6 +11,7 @@ from ..kernels.errors import InputError
 from ..kernels.pattern import Pattern, parse_pattern
 from ..planner.options import NO_KERNEL
 from ..planner.schema import Plan, WidthGroup
+from .marginal_time import time_fracs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class LayerSparsity:
     """Dotted module name."""
     pattern: Pattern
     sparsity: float
+    time_frac: float = 1.0
+    """What removing one group saves on the machine, relative to the mean over the planned layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,9 @@ def assignment_of(plan: Plan) -> Assignment:
         for layer in plan.layers
         if layer.chosen.kernel != NO_KERNEL
     )
+    saved = time_fracs(plan)
     return widths + tuple(
-        LayerSparsity(name=name, pattern=pattern, sparsity=sparsity)
+        LayerSparsity(name=name, pattern=pattern, sparsity=sparsity, time_frac=saved.get(name, 1.0))
         for name, pattern, sparsity in chosen
         if not pattern.is_dense
     )

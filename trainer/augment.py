@@ -11,7 +11,7 @@ _MARGIN = {"none": 0, "shift": 1, "crop_flip": 4}
 """Pixels of zeros around each image before the crop back to its size."""
 
 
-def augment(images: Tensor, kind: Augment, *, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, kind: Augment, *, generator: torch.Generator, part: slice = slice(None)) -> Tensor:
     """Draw one variant of each image.
 
     Parameters
@@ -22,15 +22,17 @@ def augment(images: Tensor, kind: Augment, *, generator: torch.Generator) -> Ten
         "shift" translates by up to 1 pixel, "crop_flip" pads by 4, crops and flips half of the images left to right.
     generator : torch.Generator
         On the CPU; decides everything.
+    part : slice
+        Which images to give back; the draws are those of the whole batch, whoever computes which part.
 
     Returns
     -------
     Tensor
-        [N, C, H, W]; the images themselves for "none".
+        [N, C, H, W] of the part; the images themselves for "none".
     """
     margin = _MARGIN[kind]
     if margin == 0:
-        return images
+        return images[part]
     n, _, height, width = images.shape
     rows = torch.arange(height) + torch.randint(2 * margin + 1, (n, 1), generator=generator)
     columns = torch.arange(width).expand(n, width)
@@ -38,6 +40,7 @@ def augment(images: Tensor, kind: Augment, *, generator: torch.Generator) -> Ten
         flipped = torch.rand((n, 1), generator=generator) < 0.5
         columns = torch.where(flipped, columns.flip(1), columns)
     columns = columns + torch.randint(2 * margin + 1, (n, 1), generator=generator)
-    padded = torch.nn.functional.pad(images, [margin] * 4)
-    picked = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    padded = torch.nn.functional.pad(images[part], [margin] * 4)
+    rows, columns = rows[part], columns[part]
+    picked = padded[torch.arange(len(padded))[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)

@@ -47,14 +47,14 @@ def group_soft_threshold(weight: Tensor, part: BlockPart, *, threshold: Tensor) 
 
 
 def shrink_doomed_groups(weight: Tensor, pattern: Pattern, *, sparsity: float, strength: float) -> Tensor:
-    """One proximal step on the groups that are, by their present norms, not among the plan's survivors.
+    """One proximal step on the groups that are, by their present norms, not among the survivors.
 
     Parameters
     ----------
     weight : Tensor
         [K, C, R, S].
     sparsity : float
-        The layer's final sparsity.
+        Share of the weights that is soon to go.
     strength : float
         Penalty times learning rate, summed over the steps that this one stands for.
 
@@ -70,3 +70,30 @@ def shrink_doomed_groups(weight: Tensor, pattern: Pattern, *, sparsity: float, s
         threshold = strength * group_sizes(shape, part).to(weight.device).sqrt() * doomed
         weight = group_soft_threshold(weight, part, threshold=threshold)
     return weight
+
+
+SSL_THRESHOLD = 1e-4
+"""Weights below it were set to zero after each step in SSL's code."""
+
+
+def ssl_subgradient(weight: Tensor, pattern: Pattern, *, strength: float) -> Tensor:
+    """Sub-gradient of the penalty, ``strength * sqrt(group size) * w / ||w_g||``, summed over parts: SSL's own form.
+
+    Descent along it never reaches zero by itself; what is below `SSL_THRESHOLD` after a step has to be cut.
+
+    Parameters
+    ----------
+    weight : Tensor
+        [K, C, R, S].
+    """
+    shape = tuple(weight.shape)
+    scale = torch.zeros_like(weight)
+    for part in structured_parts(pattern):
+        roots = group_sizes(shape, part).to(weight.device).sqrt()
+        scale += expand_groups(strength * roots / group_norms(weight, part).clamp_min(SSL_THRESHOLD), shape, part)
+    return scale * weight
+
+
+def cut_small(weight: Tensor) -> None:
+    """Set the single weights below SSL's threshold to zero, in place."""
+    weight[weight.abs() < SSL_THRESHOLD] = 0.0

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..kernels.errors import InputError, UnsupportedError
 from .assignment import Assignment
-from .batches import derived_seed, steps_per_epoch, training_batches
+from .batches import Recipe, derived_seed, steps_per_epoch, training_batches
 from .data import DataSplits
+from .distil import distillation_loss
+from .ema import MovingAverage
 from .evaluate import device_of
-from .masks import hold_gradients, hold_momentum, masked_layers, update_masks
-from .schedule import cosine_learning_rate, pruning_epochs
+from .guided import GuidedRegulariser, GuideOptions
+from .optimizer import make_optimizer, optimizer_tensors, restore_optimizer
+from .processes import ALONE, Processes
+from .regulariser import PruneOptions, Regulariser
+from .schedule import learning_rate_of, pruning_epochs
 from .schema import CheckpointState, Phase, TrainConfig
 from .store import Checkpoint
 from .weights import fill_model
 
-MASK_EVERY = 32
-"""Steps between two updates of the masks; sorting all weights costs up to half a step."""
-
 _DATA, _MODEL = 0, 1
 """Streams of random numbers: order and augmentation, and the model's own (dropout)."""
-
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From images [N, C, H, W] and labels [N] to the mean loss."""
@@ -42,6 +45,13 @@ class EpochOutcome:
 class Learner:
     """Owns the masks and the optimiser of a model, which it changes in place.
 
+    Parameters
+    ----------
+    teacher : nn.Module, optional
+        Frozen dense model, for `TrainConfig.distillation`.
+    guide : GuideOptions, optional
+        Prune to its target time instead of to the sparsities of the assignment.
+
     Raises
     ------
     InputError
@@ -50,21 +60,41 @@ class Learner:
         If a pattern is not one of weights (SAS).
     """
 
-    def __init__(self, model: nn.Module, data: DataSplits, *, assignment: Assignment, config: TrainConfig) -> None:
-        self.model, self.data, self.config = model, data, config
-        self._device = device_of(model)
-        self._channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    def __init__(
+        self,
+        model: nn.Module,
+        data: DataSplits,
+        *,
+        assignment: Assignment,
+        config: TrainConfig,
+        teacher: nn.Module | None = None,
+        guide: GuideOptions | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.model, self.data, self.config, self.processes = model, data, config, processes
+        self._device, self.teacher = device_of(model), teacher
+        self._channels_last = config.channels_last and any(isinstance(each, nn.Conv2d) for each in model.modules())
         if self._channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.layers = masked_layers(model, assignment)
-        self._optimizer = _sgd(model, config)
-        self._loss = _compiled(self._eager_loss) if config.compile else self._eager_loss
+            for network in (model, teacher):
+                if network is not None:
+                    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._steps = steps_per_epoch(data, config.batch_size)
         self._prune_epochs = pruning_epochs(config.epochs, config.prune_frac) if assignment else 0
+        self._optimizer = make_optimizer(model, config)
+        options = self._prune_options()
+        self.regulariser = (
+            Regulariser(model, assignment, self._optimizer, options=options)
+            if guide is None
+            else GuidedRegulariser(model, self._optimizer, options=options, guide=guide)
+        )
+        self._average = MovingAverage(model, decay=config.ema_decay) if config.ema_decay > 0 else None
+        self._learning_rate = learning_rate_of(config, steps_per_epoch=self._steps)
+        self._network = DistributedDataParallel(model) if processes.size > 1 else model
+        self._loss = _compiled(self._eager_loss) if config.compile else self._eager_loss
 
     def phase(self, epoch: int) -> Phase:
         """Phase of an epoch, counted from 1."""
-        if not self.layers:
+        if not self.regulariser.layers:
             return "dense"
         return "prune" if epoch <= self._prune_epochs else "finetune"
 
@@ -83,39 +113,56 @@ class Learner:
         InputError
             If the loss is not finite.
         """
-        if epoch == 1 and self._prune_epochs == 0:
-            self.mask_now()
+        if epoch == 1:
+            self.regulariser.start()
         batches = training_batches(
-            self.data, batch_size=self.config.batch_size, generator=self._generator(epoch), device=self._device
+            self.data,
+            batch_size=self.config.batch_size,
+            generator=torch.Generator().manual_seed(derived_seed(self.config.seed, epoch, stream=_DATA)),
+            device=self._device,
+            recipe=self._recipe(),
+            processes=self.processes,
         )
-        total, pending_rate, rate = 0.0, 0.0, 0.0
+        total, rate = 0.0, 0.0
         self.model.train()
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(derived_seed(self.config.seed, epoch, stream=_MODEL))
             for step, (images, labels) in enumerate(batches, start=1):
                 rate = self._learning_rate((epoch - 1) * self._steps + step - 1)
                 total += self._step(images, labels, rate=rate, where=f"epoch {epoch}, step {step} of {self._steps}")
-                pending_rate += rate
-                if self.phase(epoch) == "prune" and (step % MASK_EVERY == 0 or step == self._steps):
-                    done = ((epoch - 1) * self._steps + step) / (self._prune_epochs * self._steps)
-                    self._update_masks(done_frac=done, lasso=pending_rate * self.config.group_lasso)
-                    pending_rate = 0.0
                 report(step, self._steps)
         return EpochOutcome(loss=total / self._steps, learning_rate=rate)
 
-    def mask_now(self) -> None:
-        """Take the weights to the plan's sparsity at once."""
-        self._update_masks(done_frac=1.0, lasso=0.0)
+    def prune_now(self, refitted: Mapping[str, Tensor]) -> None:
+        """Take the weights to the plan's sparsity at once: to refitted ones, or by magnitude where there are none."""
+        if refitted:
+            self.regulariser.begin_from(refitted)
+        else:
+            self.regulariser.finish()
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model as it is validated and kept: the moving average of its weights, where one is made."""
+        if self._average is None:
+            yield
+            return
+        self._average.swap()
+        try:
+            yield
+        finally:
+            self._average.swap()
 
     def checkpoint(self, state: CheckpointState) -> Checkpoint:
         """The present state of training."""
-        momentum = {
-            name: self._optimizer.state[parameter]["momentum_buffer"]
-            for name, parameter in self.model.named_parameters()
-            if self._optimizer.state[parameter].get("momentum_buffer") is not None
-        }
-        masks = {layer.target.name: layer.mask.bool() for layer in self.layers}
-        return Checkpoint(state=state, model=self.model.state_dict(), momentum=momentum, masks=masks)
+        masks, hidden = self.regulariser.tensors()
+        return Checkpoint(
+            state=state.model_copy(update={"regulariser": self.regulariser.state()}),
+            model=self.model.state_dict(),
+            optimizer=optimizer_tensors(self.model, self._optimizer),
+            masks=masks,
+            hidden=hidden,
+            average=self._average.tensors() if self._average is not None else {},
+        )
 
     def restore(self, checkpoint: Checkpoint, *, source: str) -> None:
         """Go back to a checkpoint of the same model and assignment.
@@ -126,52 +173,75 @@ class Learner:
             If its tensors do not fit the model; `source` begins the message.
         """
         fill_model(self.model, checkpoint.model, source=source)
-        for layer in self.layers:
-            layer.mask.copy_(checkpoint.masks[layer.target.name])
-        for name, parameter in self.model.named_parameters():
-            if name in checkpoint.momentum:
-                buffer = torch.empty_like(parameter, requires_grad=False).copy_(checkpoint.momentum[name])
-                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+        self.regulariser.restore(checkpoint.state.regulariser, checkpoint.masks, checkpoint.hidden)
+        restore_optimizer(self.model, self._optimizer, checkpoint.optimizer)
+        if self._average is not None:
+            self._average.restore(checkpoint.average, updates=checkpoint.state.epoch * self._steps)
 
-    def _generator(self, epoch: int) -> torch.Generator:
-        return torch.Generator().manual_seed(derived_seed(self.config.seed, epoch, stream=_DATA))
-
-    def _learning_rate(self, step: int) -> float:
-        return cosine_learning_rate(
-            step,
-            total_steps=self.config.epochs * self._steps,
-            warmup_steps=round(self.config.warmup_epochs * self._steps),
-            peak=self.config.learning_rate,
+    def _prune_options(self) -> PruneOptions:
+        config = self.config
+        return PruneOptions(
+            prune_steps=self._prune_epochs * self._steps,
+            group_lasso=config.group_lasso,
+            structured=config.structured,
+            nm=config.nm,
+            sr_ste=config.sr_ste,
         )
 
+    def _recipe(self) -> Recipe:
+        chosen = self.config.augment
+        augment = self.data.augment if chosen == "data" else chosen
+        return Recipe(augment=augment, auto_augment=self.config.auto_augment)
+
     def _step(self, images: Tensor, labels: Tensor, *, rate: float, where: str) -> float:
-        """One step of the optimiser; the loss before it."""
+        """One step of the optimiser; the loss before it, over all processes."""
         if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        loss = self._loss(images, labels)
-        value = loss.item()
+        self._optimizer.zero_grad(set_to_none=True)
+        value = self._backward(images, labels)
         if not math.isfinite(value):
             raise InputError(
                 f"training diverged: the loss is {value} at {where}; the checkpoint of the epoch before is kept; "
                 f"start a new run with a learning rate below {self.config.learning_rate:g}"
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        hold_gradients(self.layers)
+        if self.config.clip_grad > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
+        self.regulariser.step()
+        if self._average is not None:
+            self._average.update(self.regulariser.masks())
         return value
 
-    def _eager_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.config.autocast_bfloat16):
-            outputs = self.model(images)
-        smoothing = self.config.label_smoothing
-        return nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
+    def _backward(self, images: Tensor, labels: Tensor) -> float:
+        """Gradients of the mean loss over all processes and parts; the loss."""
+        whole, count = min(self.config.batch_size, len(self.data.train)), self.config.grad_accumulation
+        parts = list(zip(images.chunk(count), labels.chunk(count), strict=True))
+        value = torch.zeros((), dtype=torch.float64)
+        for number, (some, their) in enumerate(parts, start=1):
+            with contextlib.nullcontext() if number == len(parts) else self._without_exchange():
+                # DistributedDataParallel takes the mean over processes; parts may differ in size.
+                loss = self._loss(some, their) * (len(their) * self.processes.size / whole)
+                loss.backward()
+            value += loss.item() / self.processes.size
+        return float(self.processes.total(value))
 
-    def _update_masks(self, *, done_frac: float, lasso: float) -> None:
-        update_masks(self.layers, done_frac=done_frac, lasso=lasso)
-        hold_momentum(self.layers, self._optimizer)
+    def _without_exchange(self) -> contextlib.AbstractContextManager[None]:
+        network = self._network
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else contextlib.nullcontext()
+
+    def _eager_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        config = self.config
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=config.autocast_bfloat16):
+            outputs = self._network(images)
+            with torch.no_grad():
+                taught = self.teacher(images) if self.teacher is not None and config.distillation > 0 else None
+        own = nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=config.label_smoothing)
+        if taught is None:
+            return own
+        learnt = distillation_loss(outputs, taught, temperature=config.temperature)
+        return (1.0 - config.distillation) * own + config.distillation * learnt
 
 
 def _compiled(loss: Loss) -> Loss:
@@ -190,15 +260,3 @@ def _compiled(loss: Loss) -> Loss:
             ) from None
 
     return compiled_or_refused
-
-
-def _sgd(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """SGD that spares biases and normalisation layers (all one-dimensional parameters) the weight decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, foreach=True
-    )

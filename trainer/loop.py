@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..kernels.errors import InputError
 from ..kernels.progress import Progress, silent
 from .assignment import Assignment, assignment_sha256
 from .batch_norm import reestimate_batch_norm
 from .data import DataSplits
+from .distil import frozen_copy
 from .errors import Interrupted
-from .evaluate import evaluate
+from .evaluate import device_of, evaluate
+from .guided import GuidedRegulariser, GuideOptions
 from .learner import Learner
+from .processes import ALONE, Processes
 from .schema import CheckpointState, DenseStart, EpochRecord, TrainConfig, TrainingHistory
-from .store import RunFolder, load_weights, save_weights
+from .shared_batch_norm import shared_batch_norm
+from .store import RunFolder, load_weights, read_safetensors, save_weights
 from .weights import refuse_non_finite
 
 
@@ -30,7 +35,10 @@ def train(
     *,
     config: TrainConfig,
     run_dir: Path,
+    refitted: Mapping[str, Tensor] | None = None,
+    guide: GuideOptions | None = None,
     resume: bool = False,
+    processes: Processes = ALONE,
     progress: Progress = silent,
 ) -> TrainingHistory:
     """Train a model until it carries the zeros of an assignment; it ends with the weights of the best epoch.
@@ -49,8 +57,15 @@ def train(
         With the dense weights to start from; changed in place.
     run_dir : Path
         Run folder; takes weights, a checkpoint after every epoch, and the history.
+    refitted : mapping, optional
+        Pruned and refitted weights [K, C, R, S] of all layers of the assignment: training then starts from them, and
+        all epochs fine-tune.
+    guide : GuideOptions, optional
+        Guided sparsity learning: prune to its target time; the assignment is then that of `guided_assignment`.
     resume : bool
         Go on from the last checkpoint, which must be of the same model, data, assignment and configuration.
+    processes : Processes
+        This one among those that train together: each computes its part of every batch, the first writes the files.
 
     Raises
     ------
@@ -64,7 +79,18 @@ def train(
     """
     folder = RunFolder(run_dir)
     refuse_non_finite(model.state_dict(), source=f"model {type(model).__name__}")
-    learner = Learner(model, data, assignment=assignment, config=config)
+    refitted = refitted or {}
+    if refitted:
+        config = config.model_copy(update={"prune_frac": 0.0})
+    learner = Learner(
+        model,
+        data,
+        assignment=assignment,
+        config=config,
+        teacher=frozen_copy(model) if config.distillation > 0 and assignment else None,
+        guide=guide,
+        processes=processes,
+    )
     fresh = CheckpointState(
         epoch=0,
         config=config,
@@ -76,12 +102,16 @@ def train(
         duration_s=0.0,
     )
     state = _resume(folder, learner, fresh) if resume else _begin(folder, learner, fresh)
+    shared = shared_batch_norm(model, device=device_of(model)) if processes.size > 1 else nullcontext()
     try:
-        dense = state.dense or _evaluate_dense(learner, progress=progress)
-        state = state.model_copy(update={"dense": dense})
-        while state.epoch < config.epochs:
-            state = _advance(folder, learner, state, progress=progress)
-        return _finish(folder, learner, state, dense=dense)
+        with shared:
+            dense = state.dense or _evaluate_dense(learner, progress=progress)
+            state = state.model_copy(update={"dense": dense})
+            if state.epoch == 0 and (refitted or config.epochs == 0):
+                learner.prune_now(refitted)
+            while state.epoch < config.epochs:
+                state = _advance(folder, learner, state, progress=progress)
+            return _finish(folder, learner, state, dense=dense)
     except KeyboardInterrupt:
         raise Interrupted(
             f"training interrupted after epoch {state.epoch} of {config.epochs}; "
@@ -97,9 +127,12 @@ def _begin(folder: RunFolder, learner: Learner, fresh: CheckpointState) -> Check
             f"run folder {folder.path} holds a training run already; give --resume to go on with it, "
             "or name another folder"
         )
-    folder.make()
-    save_weights(learner.model, folder.dense_weights)
-    folder.save_checkpoint(learner.checkpoint(fresh))
+    learner.processes.wait()
+    if learner.processes.writes:
+        folder.make()
+        save_weights(learner.model, folder.dense_weights)
+        folder.save_checkpoint(learner.checkpoint(fresh))
+    learner.processes.wait()
     return fresh
 
 
@@ -119,6 +152,12 @@ def _resume(folder: RunFolder, learner: Learner, fresh: CheckpointState) -> Chec
                 "resume with the same options or start in another folder"
             )
     learner.restore(checkpoint, source=f"checkpoint {folder.last_checkpoint}")
+    if learner.teacher is not None:
+        load_weights(learner.teacher, folder.dense_weights)
+    if isinstance(learner.regulariser, GuidedRegulariser):
+        dense, _ = read_safetensors(folder.dense_weights)
+        names = [layer.target.name for layer in learner.regulariser.layers]
+        learner.regulariser.keep_dense({name: dense[f"{name}.weight"] for name in names})
     return saved
 
 
@@ -144,7 +183,8 @@ def _advance(folder: RunFolder, learner: Learner, state: CheckpointState, *, pro
         progress(stage, (epoch - 1) * steps + done, config.epochs * steps)
 
     outcome = learner.run_epoch(epoch, report=report)
-    validation = evaluate(learner.model, data, data.validation, batch_size=config.batch_size)
+    with learner.averaged():
+        validation = evaluate(learner.model, data, data.validation, batch_size=config.batch_size)
     if not math.isfinite(validation.loss):
         raise InputError(
             f"training diverged: the validation loss is {validation.loss} after epoch {epoch}; the checkpoint of the "
@@ -158,17 +198,20 @@ def _advance(folder: RunFolder, learner: Learner, state: CheckpointState, *, pro
         train_loss=outcome.loss,
         validation_loss=validation.loss,
         validation_accuracy_frac=validation.accuracy_frac,
-        sparsity={layer.target.name: layer.zero_frac for layer in learner.layers},
+        sparsity={layer.target.name: layer.zero_frac for layer in learner.regulariser.layers},
+        strength=dict(learner.regulariser.strength) if learner.phase(epoch) == "prune" else {},
         duration_s=duration_s,
     )
     records = (*state.epochs, record)
     state = state.model_copy(
         update={"epoch": epoch, "epochs": records, "duration_s": state.duration_s + duration_s},
     )
-    if best_epoch(records) == epoch:
-        save_weights(learner.model, folder.best_weights)
-    folder.save_checkpoint(learner.checkpoint(state))
-    folder.save_records(records)
+    if learner.processes.writes:
+        if best_epoch(records) == epoch:
+            with learner.averaged():
+                save_weights(learner.model, folder.best_weights)
+        folder.save_checkpoint(learner.checkpoint(state))
+        folder.save_records(records)
     return state
 
 
@@ -184,16 +227,16 @@ def _finish(folder: RunFolder, learner: Learner, state: CheckpointState, *, dens
     started = time.perf_counter()
     model, data, config = learner.model, learner.data, learner.config
     if state.epoch > 0:
+        learner.processes.wait()
         load_weights(model, folder.best_weights)
-    elif learner.layers:
-        learner.mask_now()
+    elif learner.regulariser.layers:
         reestimate_batch_norm(model, data, batch_size=config.batch_size, seed=config.seed)
     validation = evaluate(model, data, data.validation, batch_size=config.batch_size)
     test = evaluate(model, data, data.test, batch_size=config.batch_size)
-    save_weights(model, folder.planned_weights)
     history = TrainingHistory(
         config=config,
         epochs=state.epochs,
+        decisions=learner.regulariser.state().decisions,
         dense_validation_accuracy_frac=dense.validation_accuracy_frac,
         dense_test_accuracy_frac=dense.test_accuracy_frac,
         validation_accuracy_frac=validation.accuracy_frac,
@@ -201,5 +244,7 @@ def _finish(folder: RunFolder, learner: Learner, state: CheckpointState, *, dens
         classes=len(data.classes),
         duration_s=state.duration_s + time.perf_counter() - started,
     )
-    folder.save_history(history)
+    if learner.processes.writes:
+        save_weights(model, folder.planned_weights)
+        folder.save_history(history)
     return history

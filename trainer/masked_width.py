@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ..kernels.errors import InputError
 from ..kernels.weight_view import weight_view
-from ..planner.narrow import slice_squares, sliced_channels, sliced_tensors, strongest_units
+from ..planner.narrow import slice_squares, sliced_channels, sliced_tensors, strongest_units, unit_strength
 from .assignment import WidthSparsity
 from .schedule import cubic_sparsity
+from .steer import AHEAD_FRAC, Emergence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,16 +68,25 @@ class MaskedWidth:
         return stays
 
     @torch.no_grad()
-    def update(self, *, done_frac: float, lasso: float) -> None:
+    def update(self, *, done_frac: float, before_frac: float, lasso: float) -> Emergence | None:
         """Take the group to the width that a share of the pruning phase calls for; see `masks.update_masks`."""
         group, kept = self.target.group, self.target.kept
+        removed_frac = 1.0 - kept / group.units
+        emerged = None
         if lasso > 0:
-            self._shrink_doomed(strongest_units(self.model, group, kept), strength=lasso)
-        share = cubic_sparsity(done_frac, final=1.0 - kept / group.units)
+            soon = int((1.0 - cubic_sparsity(min(1.0, done_frac + AHEAD_FRAC), final=removed_frac)) * group.units)
+            self._shrink_doomed(strongest_units(self.model, group, max(kept, soon)), strength=lasso)
+            emerged = Emergence(
+                emerged_frac=float((unit_strength(self.model, group) == 0).double().mean()),
+                before_frac=cubic_sparsity(before_frac, final=removed_frac),
+                due_frac=cubic_sparsity(done_frac, final=removed_frac),
+            )
+        share = cubic_sparsity(done_frac, final=removed_frac)
         # The last unit of a branch goes when its time is over, not before.
         count = kept if done_frac >= 1.0 else max(kept, round((1.0 - share) * group.units), 1)
         self.mask.zero_()
         self.mask[strongest_units(self.model, group, count)] = 1.0
+        return emerged
 
     def _factor(self, tensor: HeldTensor) -> Tensor:
         return torch.cat([self.mask, self.mask.new_ones(1)])[tensor.owner]

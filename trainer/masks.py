@@ -11,7 +11,7 @@ N:M patterns dictate their sparsity and are applied in full at the first update.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from .assignment import Assignment, LayerSparsity, planned_module
 from .group_lasso import shrink_doomed_groups, structured_parts
 from .masked_width import MaskedWidth, masked_width
 from .schedule import cubic_sparsity
+from .steer import AHEAD_FRAC, Emergence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,9 @@ def masked_layers(model: nn.Module, assignment: Assignment) -> tuple[MaskedLayer
 
 
 @torch.no_grad()
-def update_masks(layers: MaskedLayers, *, done_frac: float, lasso: float = 0.0) -> None:
+def update_masks(
+    layers: MaskedLayers, *, done_frac: float, before_frac: float = 0.0, shrink: Mapping[str, float] | None = None
+) -> dict[str, Emergence]:
     """Shrink, then mask: take the weights to the sparsity that a share of the pruning phase calls for.
 
     Widths come first; in the layers between them the patterns skip in what is left.
@@ -84,18 +87,38 @@ def update_masks(layers: MaskedLayers, *, done_frac: float, lasso: float = 0.0) 
     ----------
     done_frac : float
         Share of the pruning phase that is over; at 1 the masks are exactly those of the plan.
-    lasso : float
-        Group-lasso strength times learning rate, summed over the steps since the last update.
+    before_frac : float
+        The same at the last update.
+    shrink : mapping, optional
+        By the name of the target: strength of the group lasso times learning rate, summed over the steps since the
+        last update.
+
+    Returns
+    -------
+    dict
+        For all that was shrunk: how its zeros came about.
     """
+    shrink = shrink or {}
+    found: dict[str, Emergence] = {}
     widths = [layer for layer in layers if isinstance(layer, MaskedWidth)]
     for width in widths:
-        width.update(done_frac=done_frac, lasso=lasso)
+        seen = width.update(done_frac=done_frac, before_frac=before_frac, lasso=shrink.get(width.target.name, 0.0))
+        if seen is not None:
+            found[width.target.name] = seen
     apply_masks(widths)
     for layer in layers:
         if isinstance(layer, MaskedLayer):
             rows, columns = (_left(layer.module, widths, axis) for axis in (0, 1))
-            _update_layer(layer, (rows, columns), done_frac=done_frac, lasso=lasso)
+            strength = shrink.get(layer.target.name, 0.0)
+            emerged = _update_layer(layer, (rows, columns), done_frac=done_frac, strength=strength)
+            if emerged is not None:
+                found[layer.target.name] = Emergence(
+                    emerged_frac=emerged,
+                    before_frac=cubic_sparsity(before_frac, final=layer.target.sparsity),
+                    due_frac=cubic_sparsity(done_frac, final=layer.target.sparsity),
+                )
     apply_masks(layers)
+    return found
 
 
 def _left(module: nn.Module, widths: Sequence[MaskedWidth], axis: int) -> Tensor:
@@ -107,18 +130,25 @@ def _left(module: nn.Module, widths: Sequence[MaskedWidth], axis: int) -> Tensor
     return stays.nonzero().flatten()
 
 
-def _update_layer(layer: MaskedLayer, left: tuple[Tensor, Tensor], *, done_frac: float, lasso: float) -> None:
+def _update_layer(
+    layer: MaskedLayer, left: tuple[Tensor, Tensor], *, done_frac: float, strength: float
+) -> float | None:
+    """Renew a mask; where the layer was shrunk, the share of zeros among what the widths left, before the cut."""
     target, weight = layer.target, weight_view(layer.module)
     rows, columns = left
-    shrunk = lasso > 0 and bool(structured_parts(target.pattern)) and len(rows) > 0 and len(columns) > 0
+    emerged = None
+    shrunk = strength > 0 and bool(structured_parts(target.pattern)) and len(rows) > 0 and len(columns) > 0
     if shrunk:
         inner = weight[rows][:, columns]
-        inner = shrink_doomed_groups(inner, target.pattern, sparsity=target.sparsity, strength=lasso)
+        soon = cubic_sparsity(min(1.0, done_frac + AHEAD_FRAC), final=target.sparsity)
+        inner = shrink_doomed_groups(inner, target.pattern, sparsity=soon, strength=strength)
         weight[rows[:, None], columns[None, :]] = inner
+        emerged = float((inner == 0).double().mean())
     kept = mask_of_left(weight, left, target.pattern, cubic_sparsity(done_frac, final=target.sparsity))
     if shrunk and done_frac < 1.0:
         kept &= weight != 0
     layer.mask.copy_(kept.reshape(layer.mask.shape))
+    return emerged
 
 
 @torch.no_grad()
@@ -134,13 +164,15 @@ def hold_gradients(layers: MaskedLayers) -> None:
 
 
 @torch.no_grad()
-def hold_momentum(layers: MaskedLayers, optimizer: torch.optim.SGD) -> None:
-    """Clear the momentum of masked weights; call after the masks have changed."""
+def hold_optimizer(layers: MaskedLayers, optimizer: torch.optim.Optimizer) -> None:
+    """Clear what the optimiser remembers of masked weights (momentum, moments); call after the masks have changed."""
     _multiply(
         [
-            (optimizer.state[parameter].get("momentum_buffer"), mask)
+            (value, mask)
             for layer in layers
             for parameter, mask in layer.held()
+            for value in optimizer.state.get(parameter, {}).values()
+            if isinstance(value, Tensor) and value.shape == parameter.shape
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Iterable, Mapping
@@ -11,28 +12,41 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..kernels.documents import read_document, write_atomic, write_document, write_records
 from ..kernels.errors import InputError
+from .migrations import history_to_2, state_to_2
 from .schema import CheckpointState, EpochRecord, RunManifest, TrainingHistory
 from .weights import fill_model
 
 _STATE = "sparseplan.state"
-_MODEL, _MOMENTUM, _MASK = "model/", "momentum/", "mask/"
+_GROUPS = ("model", "optimizer", "mask", "hidden", "average")
+"""Of the tensors in a checkpoint: each name begins with one of these and a slash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Everything a resumed run needs; tensors by the name of their parameter, masks by the name of their layer."""
+    """Everything a resumed run needs.
+
+    Attributes
+    ----------
+    model, average : mapping
+        By parameter or buffer; the moving average is empty where none is made.
+    optimizer : mapping
+        By ``KEY/PARAMETER``.
+    masks, hidden : mapping
+        By layer or width group; weights that N:M masks hide.
+    """
 
     state: CheckpointState
     model: Mapping[str, Tensor]
-    momentum: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
+    hidden: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +181,8 @@ class RunFolder:
         InputError
             If the run is not finished.
         """
-        return read_document(self.history, TrainingHistory, kind="training history (made by 'sparseplan train')")
+        kind = "training history (made by 'sparseplan train')"
+        return read_document(self.history, TrainingHistory, kind=kind, migrations={1: history_to_2})
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the last checkpoint in one move: state and tensors are one file, so they cannot disagree.
@@ -177,13 +192,10 @@ class RunFolder:
         InputError
             If it cannot be written; the previous one is then intact.
         """
+        groups = (checkpoint.model, checkpoint.optimizer, checkpoint.masks, checkpoint.hidden, checkpoint.average)
         tensors = {
-            prefix + name: tensor
-            for prefix, group in (
-                (_MODEL, checkpoint.model),
-                (_MOMENTUM, checkpoint.momentum),
-                (_MASK, checkpoint.masks),
-            )
+            f"{prefix}/{name}": tensor
+            for prefix, group in zip(_GROUPS, groups, strict=True)
             for name, tensor in group.items()
         }
         state = checkpoint.state.model_dump_json()
@@ -205,16 +217,19 @@ class RunFolder:
             )
         tensors, metadata = read_safetensors(path)
         try:
-            state = CheckpointState.model_validate_json(metadata.get(_STATE, ""))
-        except (ValidationError, InputError):
+            content = json.loads(metadata.get(_STATE, ""))
+            if content["schema_version"] == 1:
+                content, tensors = state_to_2(content), _tensors_to_2(tensors)
+            state = CheckpointState.model_validate_json(json.dumps(content))
+        except (ValueError, LookupError, TypeError, InputError):
             raise InputError(
                 f"{path} is not a checkpoint that this sparseplan wrote; start again in another folder"
             ) from None
-        model, momentum, masks = (
-            {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-            for prefix in (_MODEL, _MOMENTUM, _MASK)
+        model, optimizer, masks, hidden, average = (
+            {name.removeprefix(f"{group}/"): each for name, each in tensors.items() if name.startswith(f"{group}/")}
+            for group in _GROUPS
         )
-        return Checkpoint(state=state, model=model, momentum=momentum, masks=masks)
+        return Checkpoint(state=state, model=model, optimizer=optimizer, masks=masks, hidden=hidden, average=average)
 
     def _refuse_other_run(self, manifest: RunManifest) -> None:
         saved = self.load_manifest()
@@ -224,6 +239,11 @@ class RunFolder:
                     f"run folder {self.path} was made with {what} {getattr(saved, name)}, not "
                     f"{getattr(manifest, name)}; resume with the same {what} or start in another folder"
                 )
+
+
+def _tensors_to_2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Version 1 knew one optimiser, SGD."""
+    return {name.replace("momentum/", "optimizer/momentum_buffer/", 1): each for name, each in tensors.items()}
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

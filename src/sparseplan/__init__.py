@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .commands.validate import validate
     from .kernels.errors import InputError, SparseplanError, UnsupportedError
     from .runtime.compile import compile_model as compile
+    from .trainer.regulariser import PruneOptions, prepare
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,8 @@ _COMMANDS = (
 )
 _HOME_OF = {name: (f".commands.{name}", name) for name in _COMMANDS} | {
     "compile": (".runtime.compile", "compile_model"),
+    "prepare": (".trainer.regulariser", "prepare"),
+    "PruneOptions": (".trainer.regulariser", "PruneOptions"),
     "InputError": (".kernels.errors", "InputError"),
     "SparseplanError": (".kernels.errors", "SparseplanError"),
     "UnsupportedError": (".kernels.errors", "UnsupportedError"),
@@ -56,6 +59,7 @@ _HOME_OF = {name: (f".commands.{name}", name) for name in _COMMANDS} | {
 
 __all__ = [
     "InputError",
+    "PruneOptions",
     "SparseplanError",
     "UnsupportedError",
     "bench",
@@ -68,6 +72,7 @@ __all__ = [
     "measure",
     "plan",
     "predict",
+    "prepare",
     "profile",
     "report",
     "show",

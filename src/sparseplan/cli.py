@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .kernels.errors import InputError, SparseplanError, SparseplanWarning
+from .train_options import add_recipe, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options.command, str(error))
     except KeyboardInterrupt:
         return _fail(options.command, "interrupted; files that were complete before are untouched")
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    if text:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return 0
 
 
@@ -129,9 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(train)
     train.add_argument("--data", required=True, metavar="SPEC")
     train.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder")
-    train.add_argument("--epochs", type=int, default=10, help="0 prunes without training (10)")
-    train.add_argument("--learning-rate", type=float, default=0.05, metavar="X", help="peak of the cosine (0.05)")
-    train.add_argument("--seed", type=int, default=0)
+    add_recipe(train)
     train.add_argument("--resume", action="store_true", help="go on after an interruption")
 
     bench = _add(commands, "bench", _bench, "measure a run: dense against planned, end to end")
@@ -356,6 +356,7 @@ def _train(options: argparse.Namespace) -> str:
     from .commands.train import train
     from .progress_bar import ProgressBar
     from .render import render_history
+    from .trainer.processes import is_first
 
     with ProgressBar() as bar:
         history = train(
@@ -364,12 +365,12 @@ def _train(options: argparse.Namespace) -> str:
             data=options.data,
             run=options.run,
             weights=options.weights,
-            epochs=options.epochs,
-            learning_rate=options.learning_rate,
-            seed=options.seed,
             resume=options.resume,
             progress=bar,
+            **recipe_of(options),
         )
+    if not is_first():
+        return ""
     return history.model_dump_json() if options.json else render_history(history, options.run)
 
 

@@ -142,3 +142,19 @@ def test_a_plan_is_measured_and_corrected_before_training(
     report = LoopReport.model_validate_json((tmp_path / "tuned.tune.json").read_text())
     assert report.rounds[0].measured_dense_s > 0
     assert Plan.model_validate_json(out.read_text()).target.speedup == 1.05
+
+
+def test_guided_training_writes_the_sparsities_it_found_into_the_plan(
+    run: Path, user_file: Path, profile_path: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    arguments = ["train", "--plan", str(run / "plan.json"), "--model", f"{user_file}:model"]
+    arguments += ["--data", f"{user_file}:data", "--run", str(tmp_path / "guided"), "--epochs", "8"]
+    assert main([*arguments, "--batch-size", "8", "--guide", "magnitude", "--prune-frac", "0.8"]) == 0
+    weights = load_file(tmp_path / "guided" / "planned.safetensors")
+    plan = Plan.model_validate_json((tmp_path / "guided" / "plan.json").read_text())
+    for layer in plan.layers:
+        zeros = float((weights[f"{layer.name}.weight"] == 0).double().mean())
+        assert zeros == pytest.approx(layer.chosen.sparsity)
+        assert (layer.chosen.pattern == "unstructured") == (zeros > 0)

@@ -38,8 +38,7 @@ def digit_net(seed: int = 0) -> DigitNet:
         return DigitNet()
 
 
-@pytest.fixture(scope="session")
-def digits() -> DataSplits:
+def load_digit_splits(train: int = 1200) -> DataSplits:
     bunch = load_digits()
     images = torch.from_numpy(bunch.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(bunch.target).long()
@@ -49,7 +48,7 @@ def digits() -> DataSplits:
 
     return DataSplits(
         name="digits",
-        train=split(0, 1200),
+        train=split(0, train),
         validation=split(1200, 1500),
         test=split(1500, 1797),
         classes=tuple(str(digit) for digit in range(10)),
@@ -57,6 +56,11 @@ def digits() -> DataSplits:
         std=(0.38,),
         augment="shift",
     )
+
+
+@pytest.fixture(scope="session")
+def digits() -> DataSplits:
+    return load_digit_splits()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from sparseplan.planner.couple import couple
 from sparseplan.planner.narrow import strongest_units, unit_strength
 from sparseplan.planner.schema import WidthGroup
 from sparseplan.trainer.assignment import LayerSparsity, WidthSparsity, assignment_sha256
-from sparseplan.trainer.masks import hold_gradients, hold_momentum, masked_layers, update_masks
+from sparseplan.trainer.masks import hold_gradients, hold_optimizer, masked_layers, update_masks
 
 
 def groups_of(model: nn.Module) -> dict[str, WidthGroup]:
@@ -39,7 +39,7 @@ def test_all_of_a_unit_stays_zero_through_momentum_and_weight_decay() -> None:
         optimizer.step()
         if step == 0:
             update_masks(layers, done_frac=1.0)
-            hold_momentum(layers, optimizer)
+            hold_optimizer(layers, optimizer)
             gone = removed(model, shared)
             assert len(gone) == 8
     assert removed(model, shared) == gone
@@ -72,7 +72,7 @@ def test_the_lasso_shrinks_doomed_units_everywhere_at_once() -> None:
     (doomed,) = set(range(4)) - set(survivors)
     before = {part.module: model.get_submodule(part.module).weight.detach().clone() for part in group.slices}
     # Three quarters of a unit: none goes yet by the schedule.
-    update_masks(layers, done_frac=0.01, lasso=1e-2)
+    update_masks(layers, done_frac=0.01, shrink={f"width of {group.name}": 1e-2})
     assert removed(model, group) == []
     for part in group.slices:
         weight, old = model.get_submodule(part.module).weight.detach(), before[part.module]
@@ -81,7 +81,7 @@ def test_the_lasso_shrinks_doomed_units_everywhere_at_once() -> None:
             assert torch.allclose(ratio[part.channels([doomed])], ratio[doomed].flatten()[0])
             assert float(ratio[doomed].flatten()[0]) < 0.99
             assert torch.equal(weight[part.channels(survivors)], old[part.channels(survivors)])
-    update_masks(layers, done_frac=0.01, lasso=1e3)
+    update_masks(layers, done_frac=0.01, shrink={f"width of {group.name}": 1e3})
     assert removed(model, group) == [doomed]
 
 

@@ -8,7 +8,7 @@ from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.kernels.groups import magnitude_mask
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.trainer.assignment import LayerSparsity
-from sparseplan.trainer.masks import hold_gradients, hold_momentum, masked_layers, update_masks
+from sparseplan.trainer.masks import hold_gradients, hold_optimizer, masked_layers, update_masks
 
 
 def assign(name: str, pattern: str, sparsity: float) -> LayerSparsity:
@@ -46,7 +46,7 @@ def test_masked_weights_stay_zero_through_momentum_and_weight_decay(
         optimizer.step()
         if step == 3:
             update_masks(layers, done_frac=1.0)
-            hold_momentum(layers, optimizer)
+            hold_optimizer(layers, optimizer)
             masks = [layer.mask.clone() for layer in layers]
         if step >= 3:
             for layer, mask in zip(layers, masks, strict=True):
@@ -82,7 +82,7 @@ def test_a_group_that_the_lasso_has_emptied_is_held_before_its_turn() -> None:
     net = small_net()
     net[0].weight.data[3] *= 1e-4
     (layer,) = masked_layers(net, (assign("0", "filter", 0.5),))
-    update_masks((layer,), done_frac=0.01, lasso=1e-2)
+    update_masks((layer,), done_frac=0.01, shrink={"0": 1e-2})
     assert layer.mask.sum(dim=(1, 2, 3)).tolist() == [0.0 if filter_ == 3 else 72.0 for filter_ in range(16)]
 
 

@@ -4,11 +4,13 @@ from itertools import pairwise
 
 import pytest
 
-from sparseplan.trainer.schedule import cosine_learning_rate, cubic_sparsity, pruning_epochs
+from sparseplan.trainer.schedule import LearningRate, cubic_sparsity, learning_rate_of, pruning_epochs
+from sparseplan.trainer.schema import TrainConfig
 
 
 def rates(total: int, warmup: int) -> list[float]:
-    return [cosine_learning_rate(step, total_steps=total, warmup_steps=warmup, peak=0.1) for step in range(total)]
+    rate = LearningRate(total_steps=total, warmup_steps=warmup, peak=0.1)
+    return [rate(step) for step in range(total)]
 
 
 def test_the_rate_warms_up_in_equal_steps_then_falls_to_nearly_zero() -> None:
@@ -25,6 +27,13 @@ def test_half_of_the_peak_is_reached_half_way() -> None:
 def test_a_warm_up_longer_than_the_run_is_cut_to_half_of_it() -> None:
     assert max(rates(6, 1000)) == pytest.approx(0.1)
     assert rates(1, 1000) == [0.1]
+
+
+def test_the_step_schedule_drops_after_every_so_many_epochs() -> None:
+    config = TrainConfig(epochs=5, schedule="step", decay_epochs=2, decay_rate=0.5, warmup_epochs=0.5, learning_rate=1)
+    rate = learning_rate_of(config, steps_per_epoch=4)
+    expected = [1 / 3, 2 / 3, *[1.0] * 6, *[0.5] * 8, *[0.25] * 4]
+    assert [rate(step) for step in range(20)] == pytest.approx(expected)
 
 
 def test_sparsity_follows_the_cubic_of_zhu_and_gupta() -> None:

@@ -34,8 +34,10 @@ def checkpoint(epoch: int) -> Checkpoint:
     return Checkpoint(
         state=state,
         model={"a.weight": torch.full((2, 3), float(epoch))},
-        momentum={"a.weight": torch.ones(2, 3)},
+        optimizer={"momentum_buffer/a.weight": torch.ones(2, 3)},
         masks={"a": torch.tensor([True, False])},
+        hidden={"a": torch.full((2,), 0.5)},
+        average={"a.weight": torch.zeros(2, 3)},
     )
 
 
@@ -113,7 +115,7 @@ def test_a_checkpoint_comes_back_as_it_was(folder: RunFolder) -> None:
     folder.save_checkpoint(saved)
     read = folder.load_checkpoint()
     assert read.state == saved.state
-    for name in ("model", "momentum", "masks"):
+    for name in ("model", "optimizer", "masks", "hidden", "average"):
         before, after = getattr(saved, name), getattr(read, name)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from ..data_spec import load_data
 from ..kernels.documents import sha256_of
-from ..kernels.errors import InputError
 from ..kernels.progress import Progress, silent
 from ..model_spec import load_model
 from ..planner.match import check_plan_fits
 from ..planner.schema import Plan
-from ..planner.store import load_plan
+from ..planner.store import load_plan, save_plan
 from ..trainer.assignment import assignment_of
 from ..trainer.data import Split
 from ..trainer.evaluate import evaluate
+from ..trainer.guided import GuideOptions, guided_assignment
 from ..trainer.loop import train as train_model
-from ..trainer.schema import RunManifest, TrainConfig, TrainingHistory
+from ..trainer.processes import started_processes
+from ..trainer.projection import guided_plan, projection_of
+from ..trainer.refitted import refitted_weights
+from ..trainer.schema import GuideMethod, RunManifest, TrainingHistory, make_config
 from ..trainer.store import RunFolder, load_weights
 
 DEFAULT_EPOCHS = 10
-DEFAULT_LEARNING_RATE = 0.05
+TAUGHT_SHARE = 0.5
+"""Share of the loss that follows the dense model, where there is a trained one."""
 
 
 def train(
@@ -31,13 +38,16 @@ def train(
     data: str,
     run: str | Path,
     weights: str | Path | None = None,
-    epochs: int = DEFAULT_EPOCHS,
-    learning_rate: float = DEFAULT_LEARNING_RATE,
-    seed: int = 0,
     resume: bool = False,
     progress: Progress = silent,
+    **recipe: Any,
 ) -> TrainingHistory:
     """Prune and fine-tune a model to a plan; everything goes into a run folder.
+
+    A plan that was made with a database of pruned layers starts from its refitted weights. With ``guide`` single
+    weights are pruned to the plan's target speed instead of to its sparsities, and the run folder's plan says where
+    they ended.
+    Started by ``torchrun``, all processes train one model.
 
     Parameters
     ----------
@@ -48,32 +58,35 @@ def train(
     run : path
         The run folder, made when missing.
     weights : path, optional
-        Dense weights to start from (safetensors).
-    epochs : int
-        0 applies the masks once and re-estimates the batch-norm statistics.
-    learning_rate : float
-        Peak of the cosine schedule.
+        Dense weights to start from (safetensors), which also teach the pruned model.
     resume : bool
         Go on after an interruption; needs the same plan and options.
+    recipe
+        Fields of `TrainConfig`: ``epochs`` (10; 0 prunes once and re-estimates the batch-norm statistics),
+        ``learning_rate``, ``seed``, ...
 
     Raises
     ------
     InputError
-        If the plan is for another model, the data do not fit, or the folder holds another run.
+        If the plan is for another model, the data do not fit, an option is unknown or out of its range, or the folder
+        holds another run.
     Interrupted
         On Ctrl-C, after the last checkpoint is safe.
     """
-    if epochs < 0:
-        raise InputError(f"--epochs {epochs}: allowed is 0 or more")
     plan_path = Path(plan)
     decided = load_plan(plan_path)
-    network = load_model(model, seed=seed)
+    guide = _guide_of(decided, recipe.get("guide", "off"))
+    assignment = assignment_of(decided) if guide is None else guided_assignment(guide.projection)
+    taught = weights is not None and bool(assignment)
+    config = make_config({"epochs": DEFAULT_EPOCHS, "distillation": TAUGHT_SHARE if taught else 0.0, **recipe})
+    network = load_model(model, seed=config.seed)
     check_plan_fits(decided, network)
     if weights is not None:
         load_weights(network, Path(weights))
     splits = load_data(data, progress=progress)
     # Before anything is written: data that do not fit must not leave a run folder behind.
     evaluate(network, splits, _first_image(splits.validation), batch_size=1)
+    refitted = refitted_weights(decided, network) if guide is None else {}
     folder = RunFolder(Path(run))
     manifest = RunManifest(
         created=datetime.now(UTC),
@@ -82,11 +95,35 @@ def train(
         dense_weights=None if weights is None else str(Path(weights).resolve()),
         plan_sha256=sha256_of(plan_path),
     )
-    folder.start(manifest, plan_path, profile=_profile_of(decided), resume=resume)
-    config = TrainConfig(epochs=epochs, learning_rate=learning_rate, seed=seed)
-    return train_model(
-        network, splits, assignment_of(decided), config=config, run_dir=folder.path, resume=resume, progress=progress
-    )
+    with started_processes() as processes:
+        if processes.writes:
+            folder.start(manifest, plan_path, profile=_profile_of(decided), resume=resume)
+        processes.wait()
+        history = train_model(
+            network,
+            splits,
+            assignment,
+            config=config,
+            run_dir=folder.path,
+            refitted=refitted,
+            guide=guide,
+            resume=resume,
+            processes=processes,
+            progress=progress if processes.writes else silent,
+        )
+        if guide is not None and processes.writes:
+            reached = {layer.name: _zero_frac(network, layer.name) for layer in assignment}
+            save_plan(folder.plan, guided_plan(decided, guide.projection, reached))
+    return history
+
+
+def _guide_of(plan: Plan, method: GuideMethod) -> GuideOptions | None:
+    return None if method == "off" else GuideOptions(projection=projection_of(plan), method=method)
+
+
+def _zero_frac(model: nn.Module, layer: str) -> float:
+    """Share of the weights of a layer that are exactly zero."""
+    return float((model.get_submodule(layer).get_parameter("weight") == 0).double().mean())
 
 
 def _first_image(split: Split) -> Split:

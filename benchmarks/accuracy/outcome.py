@@ -1,0 +1,87 @@
+"""Results of experiments: one JSON object a training, and the table of all of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from sparseplan.kernels.documents import read_records, write_records
+
+RESULTS = "results.jsonl"
+TABLE = "table.md"
+
+
+class Outcome(BaseModel):
+    """One training of one variant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    experiment: str
+    variant: str
+    seed: int
+    epochs: int
+    train_images: int
+    validation_error_frac: float
+    test_error_frac: float
+    """Looked at once, after every decision."""
+    multiply_adds: float
+    """Of one image, those with a zero weight left out."""
+    parameters: int
+    weight_bytes: int
+    train_s: float
+    sizes: dict[str, str] = {}
+    """What is left of each layer, in the experiment's own words."""
+    time_s: float | None = None
+    """Measured, of the network; None where it was not."""
+    dense_time_s: float | None = None
+    """Measured in the same run."""
+
+
+def load_outcomes(folder: Path) -> tuple[Outcome, ...]:
+    """What an earlier call left; none where there was none."""
+    path = folder / RESULTS
+    return read_records(path, Outcome, kind="outcome") if path.exists() else ()
+
+
+def save_outcomes(folder: Path, outcomes: Sequence[Outcome]) -> str:
+    """Write all results and their table; the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_records(folder / RESULTS, outcomes)
+    text = table(outcomes)
+    (folder / TABLE).write_text(text)
+    return text
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Means over seeds, with the standard deviation where there are several."""
+    by_variant: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_variant[outcome.variant].append(outcome)
+    lines = [
+        "| variant | seeds | test error | validation error | multiply-adds | parameters | speedup | training | left |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for variant, found in by_variant.items():
+        speedups = [each.dense_time_s / each.time_s for each in found if each.time_s and each.dense_time_s]
+        cells = (
+            variant,
+            str(len(found)),
+            _spread([100 * each.test_error_frac for each in found], "{:.2f} %"),
+            _spread([100 * each.validation_error_frac for each in found], "{:.2f} %"),
+            f"{statistics.mean(each.multiply_adds for each in found) / 1e6:.3g} M",
+            f"{statistics.mean(each.parameters for each in found) / 1e3:.4g} k",
+            _spread(speedups, "{:.2f}x") if speedups else "",
+            f"{statistics.mean(each.train_s for each in found):.0f} s",
+            "; ".join(f"{name} {size}" for name, size in found[0].sizes.items()),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    mean = form.format(statistics.mean(values))
+    return f"{mean} ± {form.format(statistics.stdev(values)).split()[0]}" if len(values) > 1 else mean
