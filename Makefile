@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# make test EXTRAS=dev,gpu also runs the GPU kernels, in Triton's interpreter (Triton takes a gigabyte)
+EXTRAS ?= dev
 PACKAGES := kernels profiles perfmodel planner trainer runtime reports
 
 .PHONY: setup demo test test-gpu gpu-bundle lint bench-kernels sanitize race clean
@@ -25,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard kernels/native/* kernels
 	@command -v $${CXX:-c++} >/dev/null || { echo "sparseplan needs a C++ compiler (Debian: apt install g++)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
 	@touch $@
 
 # make bench-kernels ARGS='--layers resnet50-3x3 --batch 16'
