@@ -34,6 +34,8 @@ BROKEN_FRAC = 1e-5
 """Of the budget: a mixture that breaks the norm by more gets a limit in its direction."""
 FIRST_DIRECTIONS = 3
 """Of the assignments to begin with, so many give a direction."""
+EARLY_FRAC = 1e-3
+"""Of the budget, what that which stands in for an assignment within it leaves over: little, so that prices can rise."""
 MOST_DIRECTIONS = 20
 """New ones a round; later rounds go on."""
 SLACK = 1e-9
@@ -79,12 +81,15 @@ class _Mixtures:
 
     Attributes
     ----------
+    most : float
+        More than any assignment has.
     ceiling : float
-        A loss that some mixture within the budget has, or more than any assignment has.
+        Twice the loss of an assignment within the budget; `most` where none is known.
     """
 
     knapsack: Knapsack
     limit_s: float
+    most: float
     ceiling: float
     losses: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
@@ -100,27 +105,30 @@ class _Mixtures:
         self.late.append((float(knapsack.median_s[chosen].sum()) + knapsack.fixed_s - self.limit_s) / second)
         self.errors.append(knapsack.shared_error_s(chosen) / second)
 
-    def solve(self) -> tuple[float, Prices, Floats]:
-        """Least loss of a mixture within the budget, the prices that go with it, and the share of each assignment."""
+    def solve(self) -> tuple[float | None, Prices, Floats]:
+        """Least loss of a mixture within the budget, the prices that go with it, and the share of each assignment.
+
+        The loss is None where directions are still missing: it would be too low.
+        """
         late, errors = np.array(self.late), np.array(self.errors)
-        # A mixture of what is late needs something that is not, at a loss that no answer has.
-        losses = np.array([*self.losses, self.ceiling]) / self.ceiling
+        # Where all that is known is late, something that is not must be there, at a loss that no answer has.
+        losses = np.array([*self.losses, self.most]) / self.ceiling
+        early = EARLY_FRAC if self.ceiling == self.most else 0.0
+        value: float | None = None
         for _ in range(MOST_DIRECTIONS):
-            limits = np.array([np.append(late + errors @ direction, -1.0) for direction in self.directions])
+            limits = np.array([np.append(late + errors @ direction, -early) for direction in self.directions])
             result = linprog(losses, A_ub=limits, b_ub=np.zeros(len(limits)), A_eq=np.ones((1, len(losses))), b_eq=1.0)
             shares = result.x[:-1]
             mean = shares @ errors
             length = float(np.linalg.norm(mean))
-            if shares @ late - result.x[-1] + length <= BROKEN_FRAC:
+            if shares @ late - early * result.x[-1] + length <= BROKEN_FRAC:
+                value = float(result.fun) * self.ceiling
                 break
             self.directions.append(mean / max(length, LEAST_UNIT))
-            used = result
-        else:
-            result = used
         weights = -result.ineqlin.marginals
         weights = np.append(weights, np.zeros(len(self.directions) - len(weights))) * self.ceiling / self.limit_s
         prices = Prices(second=float(weights.sum()), shared=np.asarray(weights @ np.array(self.directions)))
-        return float(result.fun) * self.ceiling, prices, result.x[:-1]
+        return value, prices, result.x[:-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -171,7 +179,8 @@ def best_prices(
     first : Prices or None
         To begin with; those of the mixture of what was seen when left out.
     """
-    mixtures = _Mixtures(knapsack=knapsack, limit_s=max(limit_s, LEAST_UNIT), ceiling=2.0 * greatest_loss(knapsack))
+    most = 2.0 * greatest_loss(knapsack)
+    mixtures = _Mixtures(knapsack=knapsack, limit_s=max(limit_s, LEAST_UNIT), most=most, ceiling=most)
     known = list(seen)
     for number, chosen in enumerate(known):
         mixtures.add(chosen)
@@ -184,7 +193,7 @@ def best_prices(
         shares = np.zeros(len(knapsack.layer))
         for weight, chosen in zip(weights, known, strict=True):
             shares[chosen] += weight
-        if value - bound <= max(CLOSE_FRAC * value, close) + LEAST_UNIT:
+        if value is not None and value - bound <= max(CLOSE_FRAC * value, close) + LEAST_UNIT:
             break
         prices = wanted if first is None else first
         if round_number:
