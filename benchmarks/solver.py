@@ -1,10 +1,12 @@
-"""How long the solver takes: networks of known shape with synthetic times and losses.
+"""How long the solver takes: networks of known shape with synthetic times and losses, and those of the zoo.
 
-    .venv/bin/python benchmarks/solver.py --case resnet50-patterns
+    .venv/bin/python -m benchmarks.solver --case resnet50-patterns
+    .venv/bin/python -m benchmarks.solver --network resnet50 --speedup 1.7
 
-Time of a layer is flop over speed, rounded up to whole registers of 16 channels; kernels break even at different
-densities, and losses rise with the sparsity as powers. The rule by which options are dropped beforehand is the
-planner's (`planner.candidates`).
+Networks of the zoo are asked with the times of a reference profile (`solver_real`), with and without shared widths. Of
+synthetic ones the time of a layer is flop over speed, rounded up to whole registers of 16 channels; kernels break even
+at different densities, and losses rise with the sparsity as powers. The rule by which options are dropped beforehand is
+the planner's (`planner.candidates`).
 """
 
 from __future__ import annotations
@@ -18,9 +20,13 @@ import numpy as np
 
 from sparseplan.planner.candidates import LEAST_GAIN_FRAC
 from sparseplan.planner.knapsack import Knapsack, Link
+from sparseplan.planner.network_time import sure_speedup, total_time
 from sparseplan.planner.relax import solve_by_relaxation
 from sparseplan.planner.solve import fastest, solve_knapsack
+from sparseplan.planner.targets import decide
 from sparseplan.planner.width_levels import staircase
+
+from .solver_real import SHAPES, real_question
 
 SPARSITIES = np.linspace(0.25, 0.98, 40)
 FLOP_PER_S = 1e11
@@ -159,26 +165,53 @@ def _sparse(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, action="append", help="one or more; all by default")
-    parser.add_argument("--speedup", type=float, default=2.0)
+    parser.add_argument("--network", choices=SHAPES, action="append", help="of the zoo, instead of cases")
+    parser.add_argument("--speedup", type=float, action="append", help="one or more; 2 by default")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    for name in options.case or CASES:
-        knapsack, asked = knapsack_of(CASES[name], seed=options.seed)
-        dense = _dense(knapsack, len(CASES[name].layers))
-        start = time.perf_counter()
-        quickest = fastest(knapsack)
-        fastest_s = time.perf_counter() - start
-        budget_s = knapsack.upper_s(dense) / options.speedup
-        for solve in (solve_knapsack, solve_by_relaxation):
-            solution = solve(knapsack, budget_s=budget_s)
-            record = {
-                "case": name, "solver": solve.__name__, "choices": knapsack.layers, "options_asked": asked,
-                "options_left": len(knapsack.layer), "links": len(knapsack.links), "status": solution.status,
-                "time_s": round(solution.duration_s, 3), "gap_frac": solution.gap_frac, "loss": solution.objective,
-                "fastest_time_s": round(fastest_s, 3),
-                "best_speedup": knapsack.upper_s(dense) / (quickest.upper_s or 1.0),
-            }  # fmt: skip
-            print(json.dumps(record), flush=True)
+    speedups = options.speedup or [2.0]
+    for name in options.network or ():
+        for coupled in (False, True):
+            _solve_network(name, speedups, coupled=coupled)
+    for name in options.case or (() if options.network else CASES):
+        for speedup in speedups:
+            _solve_case(name, speedup, seed=options.seed)
+
+
+def _solve_network(name: str, speedups: list[float], *, coupled: bool) -> None:
+    real = real_question(name, coupled=coupled)
+    network = real.question.network
+    for speedup in speedups:
+        decision = decide(real.question.at_speedup(speedup))
+        dense, planned = (total_time(network, picked).median for picked in (network.dense, decision.picked))
+        record = {
+            "network": name, "shared_widths": coupled, "target": speedup,
+            "options_left": sum(len(layer.options) for layer in network.layers),
+            "predict_s": round(real.predict_s, 2), "status": decision.report.status,
+            "time_s": round(decision.report.time_s, 3), "gap_frac": decision.report.gap_frac,
+            "sure_speedup": sure_speedup(network, decision.picked), "median_speedup": dense / planned,
+            "best_speedup": decision.best_reachable_speedup,
+        }  # fmt: skip
+        print(json.dumps(record), flush=True)
+
+
+def _solve_case(name: str, speedup: float, *, seed: int) -> None:
+    knapsack, asked = knapsack_of(CASES[name], seed=seed)
+    dense = _dense(knapsack, len(CASES[name].layers))
+    start = time.perf_counter()
+    quickest = fastest(knapsack)
+    fastest_s = time.perf_counter() - start
+    budget_s = knapsack.upper_s(dense) / speedup
+    for solve in (solve_knapsack, solve_by_relaxation):
+        solution = solve(knapsack, budget_s=budget_s)
+        record = {
+            "case": name, "solver": solve.__name__, "choices": knapsack.layers, "options_asked": asked,
+            "options_left": len(knapsack.layer), "links": len(knapsack.links), "status": solution.status,
+            "time_s": round(solution.duration_s, 3), "gap_frac": solution.gap_frac, "loss": solution.objective,
+            "fastest_time_s": round(fastest_s, 3),
+            "best_speedup": knapsack.upper_s(dense) / (quickest.upper_s or 1.0),
+        }  # fmt: skip
+        print(json.dumps(record), flush=True)
 
 
 def _dense(knapsack: Knapsack, layers: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 from .native_layer import FLOAT_BYTES, InstructionSet
 from .problem import DTYPE_BYTES, Problem
@@ -97,43 +98,43 @@ class Tiling:
     streamed_vectors: float
 
 
+@lru_cache(maxsize=1 << 16)
 def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: tuple[int, int]) -> Tiling:
-    """The cut with the least movement.
+    """The cut with the least movement; remembered, as a planner asks for the same layers again and again.
 
     Parameters
     ----------
     cache_bytes : tuple of int
         Sizes of the level-1 and the level-2 cache of a core.
     """
-    return min(_candidates(problem, area, isa, cache_bytes), key=lambda tiling: tiling.streamed_vectors)
-
-
-def _candidates(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: tuple[int, int]) -> Iterator[Tiling]:
     channels, scalar_bytes = problem.weight_shape[1], DTYPE_BYTES[isa.dtype]
     vector_bytes, sum_bytes = isa.lanes * scalar_bytes, isa.lanes * FLOAT_BYTES
     sums_vectors = SUMS_VECTORS * FLOAT_BYTES / scalar_bytes
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
     rim_frac = min(1.0, RIM_FRAC + RIM_FRAC_PER_TAP * nonzeros / (problem.c_out * channels))
     c_out_group = problem.c_out // problem.groups
+    blocks, vectors = _block_sizes(channels), area.vectors
+    least, best = math.inf, (Tile(rows=1, columns=1), 1, 1, 1)
     for tile in _tiles(area, isa.max_tile):
         tiles, touched = area.tiles(tile), area.touched(tile, 1.0)
         # Sums take half of level 2; the rest is for the input.
         k_block = _even_part(problem.c_out, max(1, cache_bytes[1] // 2 // (tile.rows * tile.columns * sum_bytes)))
         passes = math.ceil(c_out_group / k_block)
-        for c_block in _block_sizes(channels):
-            c_blocks = math.ceil(channels / c_block)
-            resident_bytes = c_block * area.touched(tile, rim_frac) * vector_bytes
-            missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / resident_bytes)
-            yield Tiling(
-                tile=tile,
-                k_block=k_block,
-                c_block=c_block,
-                c_blocks=c_blocks,
-                streamed_vectors=nonzeros * (area.vectors * (1.0 + MISS_VECTORS * missing) + ENTRY_VECTORS * tiles)
-                + sums_vectors * problem.c_out * max(area.vectors, LEAST_SUMS * tiles) * (c_blocks - 0.5)
-                + FILL_VECTORS * problem.c_in * touched * tiles * passes
-                + WRITE_VECTORS * problem.c_out * area.written(tile, isa.lanes),
-            )
+        # What the loop over blocks does not change is left out of it: most of a plan's time would go there.
+        channel_bytes = area.touched(tile, rim_frac) * vector_bytes
+        block_vectors = sums_vectors * problem.c_out * max(vectors, LEAST_SUMS * tiles)
+        once_vectors = (
+            nonzeros * (vectors + ENTRY_VECTORS * tiles)
+            + FILL_VECTORS * problem.c_in * touched * tiles * passes
+            + WRITE_VECTORS * problem.c_out * area.written(tile, isa.lanes)
+        )
+        for c_block, c_blocks in blocks:
+            missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / (c_block * channel_bytes))
+            streamed = once_vectors + nonzeros * vectors * MISS_VECTORS * missing + block_vectors * (c_blocks - 0.5)
+            if streamed < least:
+                least, best = streamed, (tile, k_block, c_block, c_blocks)
+    tile, k_block, c_block, c_blocks = best
+    return Tiling(tile=tile, k_block=k_block, c_block=c_block, c_blocks=c_blocks, streamed_vectors=least)
 
 
 def _tiles(area: Area, max_tile: int) -> Iterator[Tile]:
@@ -147,13 +148,15 @@ def _tiles(area: Area, max_tile: int) -> Iterator[Tile]:
                 yield tile
 
 
-def _block_sizes(channels: int) -> Iterator[int]:
-    """Sizes of equal blocks, each about a fifth smaller than the last."""
+@cache
+def _block_sizes(channels: int) -> tuple[tuple[int, int], ...]:
+    """Sizes of equal blocks, each about a fifth smaller than the last, and how many of each there are."""
+    sizes = []
     c_block = channels
     while c_block > 1:
-        yield c_block
+        sizes.append(c_block)
         c_block = _even_part(channels, max(1, min(c_block - 1, round(c_block * 0.8))))
-    yield 1
+    return tuple((size, math.ceil(channels / size)) for size in (*sizes, 1))
 
 
 def _even_part(size: int, most: int) -> int:

@@ -46,7 +46,8 @@ def network_parts(sample: NetworkSample, model: PerformanceModel) -> NetworkPart
         calls=sum(layer.calls for layer in sample.layers),
         layers_s=sum(layer.calls * model.predict(layer.problem, layer.kernel).median_s for layer in sample.layers),
         waits_s=sum(
-            layer.calls * model.refetch_s(layer.problem, layer.kernel, sample.touched_bytes) for layer in sample.layers
+            layer.calls * float(model.refetch_s([layer.problem], layer.kernel, sample.touched_bytes)[0])
+            for layer in sample.layers
         ),
         between_s=sum(model.predict_between(each.operation, each.bytes_moved).median_s for each in sample.between),
     )

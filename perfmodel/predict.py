@@ -11,7 +11,7 @@ from ..kernels.errors import InputError
 from ..kernels.problem import Problem
 from .elementwise import GENERAL, ElementwiseModel
 from .kernel_model import WIDENING, KernelModel
-from .limits import STEP_FACTOR, Limits
+from .limits import STEP_FACTOR, Floats, Limits
 from .network import ASSUMED, NetworkTerms
 from .schema import Interval
 from .terms import RESOURCES
@@ -110,8 +110,8 @@ class PerformanceModel:
             )
         )
 
-    def refetch_s(self, problem: Problem, kernel: str, network_bytes: float) -> float:
-        """What a kernel waits longer for its weights in a network than by itself, in seconds.
+    def refetch_s(self, problems: Sequence[Problem], kernel: str, network_bytes: float) -> Floats:
+        """What a kernel waits longer for its weights in a network than by itself, [problems] in seconds.
 
         Kernels are measured by themselves, again and again, so that their weights lie in a cache that holds them. In a
         network the other layers come in between and push them out, as far as all of them together exceed the caches.
@@ -122,15 +122,16 @@ class PerformanceModel:
             Bytes touched between two calls of the layer.
         """
         model = self.kernels[kernel]
-        cost = model.spec.cost(problem)
-        weights = max(cost.bytes_moved - problem.input_bytes - problem.output_bytes, 0.0)
-        threads = self.limits.workers_of(np.full(2, float(problem.threads)))
+        moved = np.array([model.spec.cost(problem).bytes_moved for problem in problems])
+        activations = np.array([problem.input_bytes + problem.output_bytes for problem in problems])
+        threads = self.limits.workers_of(np.array([float(problem.threads) for problem in problems]))
+        weights = np.maximum(moved - activations, 0.0)
         # Going round through more than a cache holds finds nothing in it: the step lies at its size, not beyond.
-        others = CYCLIC_FACTOR * max(network_bytes - cost.bytes_moved, 0.0)
-        footprints = np.array([cost.bytes_moved, cost.bytes_moved + others]) / threads
-        alone, between = self.limits.bandwidth(footprints, threads)
-        wait_s = float(max(weights / between - weights / alone, 0.0)) / min(model.roofline.memory, 1.0)
-        return self.network.refetch_frac * wait_s
+        others = CYCLIC_FACTOR * np.maximum(network_bytes - moved, 0.0)
+        alone = self.limits.bandwidth(moved / threads, threads)
+        between = self.limits.bandwidth((moved + others) / threads, threads)
+        waits_s = np.maximum(weights / between - weights / alone, 0.0) / min(model.roofline.memory, 1.0)
+        return self.network.refetch_frac * waits_s
 
     def predict_between(self, operation: str, bytes_moved: float) -> Prediction:
         """Time of an operation between the layers of a compiled network; see `predict_elementwise`."""

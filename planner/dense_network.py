@@ -9,9 +9,10 @@ from .candidates import join_loss
 from .capture import capture
 from .make_plan import for_threads
 from .network_time import Network, total_time
-from .options import Machinery, NetworkForm, time_options
+from .options import Machinery, NetworkForm
 from .rest import rest_time
 from .sensitivity import Sensitivity
+from .time_options import time_options
 
 _NOTHING_PRUNED = Sensitivity(source="magnitude", loss={}, rounding={}, measured={})
 

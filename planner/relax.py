@@ -1,10 +1,8 @@
-"""Solve the knapsack by its Lagrangian: a price on time, under which links and layers come apart.
+"""Solve the knapsack by prices on time, under which links and layers come apart.
 
-With a price p on seconds and a direction r of the shared errors (a vector no longer than 1), every assignment that
-keeps the budget T has ``sum loss + p * (fixed + sum m + r . (s - b) - T) <= sum loss``, because ``r . e <= |e|``. The
-least of the left side over all assignments is a bound from below, and under a price the cheapest assignment is found
-exactly by elimination. The price is raised until the budget holds; assignments on the way that keep it are solutions,
-improved by exchanging single options. What remains between the bound and the best solution is the gap.
+The best prices (`prices`) give a bound, and the assignments that are cheapest on the way to them are solutions where
+they keep the budget, improved by exchanging single options. Options that no better assignment can take are then left
+out, and with them gone the bound is higher. What remains between the bound and the best solution is the gap.
 
 References
 ----------
@@ -14,22 +12,24 @@ Fisher, The Lagrangian relaxation method for solving integer programming problem
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .eliminate import Elimination
 from .knapsack import GAP_FRAC, LEAST_UNIT, TOLERANCE_FRAC, Floats, Indices, Knapsack, Solution, found, nothing
+from .prices import SLACK, Prices, best_prices, greatest_loss
 
-ROUNDS = 4
-"""Directions of the shared errors that are tried, each from the best solution of the one before."""
-BISECTIONS = 22
-"""Of the price, on a logarithmic scale."""
+ROUNDS = 6
+"""Bounds, each from the options that the one before has left."""
+SHRINK_FRAC = 0.9
+"""Of the options: where more are left, the next bound would hardly be higher."""
 TIME_GAP_FRAC = 1e-3
 """Of the fastest assignment."""
-SLACK = 1e-9
-"""Rounding of sums of float64, in parts of the sum."""
+TRIED = 4
+"""Of the assignments that keep the budget, so many of least loss are improved by exchanges."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -42,18 +42,23 @@ class Relaxation:
         No assignment within the budget has less loss.
     chosen : array or None
         Best assignment within the budget.
-    price, direction
-        Where the bound was found.
+    prices : Prices or None
+        That prove the bound with all options; None where no price was needed.
     infeasible : bool
         No assignment keeps the budget; proved.
+    left : array
+        Options that a better assignment may take.
+    seen : list of array
+        Assignments that were cheapest under some prices, the last ones first.
     """
 
     bound: float = 0.0
     chosen: Indices | None = None
     loss: float = np.inf
-    price: float = 0.0
-    direction: Floats | None = None
+    prices: Prices | None = None
     infeasible: bool = False
+    left: Indices = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    seen: list[Indices] = field(default_factory=list)
 
 
 def solve_by_relaxation(knapsack: Knapsack, *, budget_s: float, time_limit_s: float = 30.0) -> Solution:
@@ -72,10 +77,7 @@ def solve_by_relaxation(knapsack: Knapsack, *, budget_s: float, time_limit_s: fl
 
 
 def relax(knapsack: Knapsack, *, budget_s: float, time_limit_s: float) -> Relaxation:
-    """Bound and solution from prices on time.
-
-    After each round options that no better assignment can take are left out, so that later rounds are quick.
-    """
+    """Bound and solution from prices on time."""
     deadline = time.perf_counter() + time_limit_s
     relaxed = Relaxation()
     limit_s = budget_s * (1.0 + TOLERANCE_FRAC)
@@ -89,26 +91,59 @@ def relax(knapsack: Knapsack, *, budget_s: float, time_limit_s: float) -> Relaxa
     relaxed.bound = max(float(knapsack.loss[lossless].sum()), 0.0)
     if _offer(relaxed, knapsack, lossless, limit_s):
         return relaxed
-    rest, numbers, within = knapsack, np.arange(len(knapsack.layer)), quickest
-    direction = direction_of(knapsack, quickest)
+    relaxed.seen = [quickest, lossless]
+    rest, relaxed.left = knapsack, np.arange(len(knapsack.layer))
     for _ in range(ROUNDS):
-        search = _Search(rest, elimination, direction, limit_s)
-        within_rest = search.run(relaxed, numbers, deadline)
-        if within_rest is not None:
-            within = numbers[within_rest]
-        _offer(relaxed, knapsack, exchange(knapsack, within, limit_s=limit_s), limit_s)
+        found: list[Indices] = []
+        priced = best_prices(
+            rest,
+            elimination,
+            limit_s=limit_s,
+            seen=renumbered(relaxed.seen, relaxed.left),
+            visit=found.append,
+            deadline=deadline,
+            enough=np.inf,
+        )
+        if priced.bound > greatest_loss(rest):
+            # No better assignment is left, or none at all.
+            relaxed.infeasible = relaxed.chosen is None
+            relaxed.bound = relaxed.loss if relaxed.chosen is not None else 0.0
+            break
+        relaxed.prices = priced.prices if relaxed.prices is None else relaxed.prices
+        relaxed.bound = max(relaxed.bound, min(priced.bound, relaxed.loss))
+        new = [relaxed.left[chosen] for chosen in found]
+        relaxed.seen = [*new, *relaxed.seen]
+        offer_improved(relaxed, knapsack, new, limit_s)
         if relaxed.chosen is None or relaxed.loss - relaxed.bound <= 0.1 * GAP_FRAC * relaxed.loss:
             break
-        if time.perf_counter() > deadline:
+        stays = priced.bound + rises(rest, elimination, priced.prices) <= relaxed.loss * (1.0 + SLACK) + LEAST_UNIT
+        stays |= np.isin(relaxed.left, relaxed.chosen)
+        shrinks = stays.sum() <= SHRINK_FRAC * len(stays)
+        rest, relaxed.left = rest.restricted(stays), relaxed.left[stays]
+        if not shrinks or time.perf_counter() > deadline:
             break
-        _offer(relaxed, knapsack, exchange(knapsack, relaxed.chosen, limit_s=limit_s), limit_s)
-        direction = direction_of(knapsack, relaxed.chosen)
-        if search.best_price > 0.0:
-            stays = search.bound + search.rises() <= relaxed.loss * (1.0 + SLACK) + LEAST_UNIT
-            stays |= np.isin(numbers, relaxed.chosen)
-            rest, numbers = rest.restricted(stays), numbers[stays]
-            elimination = Elimination(rest)
+        elimination = Elimination(rest)
     return relaxed
+
+
+def renumbered(seen: Sequence[Indices], numbers: Indices) -> list[Indices]:
+    """Those assignments that have only options that are left, by the numbers of these."""
+    found = [np.searchsorted(numbers, chosen) for chosen in seen]
+    return [
+        rows
+        for rows, chosen in zip(found, seen, strict=True)
+        if rows.max() < len(numbers) and np.array_equal(numbers[rows], chosen)
+    ]
+
+
+def offer_improved(relaxed: Relaxation, knapsack: Knapsack, found: Sequence[Indices], limit_s: float) -> None:
+    """Keep the best of some assignments within the budget, the most promising of them improved by exchanges."""
+    within = sorted(
+        (chosen for chosen in found if _offer(relaxed, knapsack, chosen, limit_s)),
+        key=lambda chosen: float(knapsack.loss[chosen].sum()),
+    )
+    for chosen in within[:TRIED]:
+        _offer(relaxed, knapsack, exchange(knapsack, chosen, limit_s=limit_s), limit_s)
 
 
 def _offer(relaxed: Relaxation, knapsack: Knapsack, chosen: Indices, limit_s: float) -> bool:
@@ -121,56 +156,9 @@ def _offer(relaxed: Relaxation, knapsack: Knapsack, chosen: Indices, limit_s: fl
     return True
 
 
-class _Search:
-    """The price at which one direction of the shared errors gives the best bound."""
-
-    def __init__(self, knapsack: Knapsack, elimination: Elimination, direction: Floats, limit_s: float) -> None:
-        self._knapsack, self._elimination, self._direction = knapsack, elimination, direction
-        self._limit_s = limit_s
-        self._time_s = knapsack.median_s + direction[knapsack.source] * knapsack.spread_s
-        self._constant_s = knapsack.fixed_s - float(direction @ knapsack.base_spread_s) - limit_s
-        self.bound, self.best_price = -np.inf, 0.0
-
-    def run(self, relaxed: Relaxation, numbers: Indices, deadline: float) -> Indices | None:
-        """Bisect the price; the last assignment found that keeps the linear budget."""
-        knapsack, within = self._knapsack, None
-        # At the highest price a second is worth more than all losses together.
-        high = 1e3 * max(float(knapsack.loss.sum()), LEAST_UNIT) / max(self._limit_s, LEAST_UNIT)
-        low = high * 1e-12
-        for _ in range(BISECTIONS):
-            if time.perf_counter() > deadline:
-                break
-            price = float(np.sqrt(low * high))
-            value, chosen = self._elimination.cheapest(knapsack.loss + price * self._time_s)
-            bound = value + price * self._constant_s
-            bound -= SLACK * (abs(value) + abs(price * self._constant_s))
-            if bound > self.bound:
-                self.bound, self.best_price = bound, price
-            # What was left out leads to nothing better than what is known.
-            bound = min(bound, relaxed.loss)
-            if bound > relaxed.bound:
-                relaxed.bound, relaxed.price, relaxed.direction = bound, price, self._direction
-            if knapsack.upper_s(chosen) <= self._limit_s and float(knapsack.loss[chosen].sum()) < relaxed.loss:
-                relaxed.chosen, relaxed.loss = numbers[chosen], float(knapsack.loss[chosen].sum())
-            if float(self._time_s[chosen].sum()) + self._constant_s <= 0.0:
-                high, within = price, chosen
-            else:
-                low = price
-        return within
-
-    def rises(self) -> Floats:
-        """[options]: by how much the bound rises when an option is taken."""
-        least = self._elimination.min_marginals(self._knapsack.loss + self.best_price * self._time_s)
-        rise: Floats = least - least.min()
-        return rise
-
-
-def rises(knapsack: Knapsack, elimination: Elimination, relaxed: Relaxation) -> Floats:
-    """[options]: an assignment that takes an option has at least so much loss above the bound."""
-    if relaxed.direction is None:
-        return np.zeros(len(knapsack.layer))
-    cost = knapsack.loss + relaxed.price * (knapsack.median_s + relaxed.direction[knapsack.source] * knapsack.spread_s)
-    least = elimination.min_marginals(cost)
+def rises(knapsack: Knapsack, elimination: Elimination, prices: Prices) -> Floats:
+    """[options]: an assignment that takes an option has at least so much loss above the bound of these prices."""
+    least = elimination.min_marginals(prices.costs(knapsack))
     rise: Floats = least - least.min()
     return rise
 

@@ -11,10 +11,10 @@ b_k is what the yardstick has in common with the plan: for a target speedup X, t
 X, because an error in a layer that stays dense makes the dense network slower as well. For a latency it is zero.
 
 The norm of e = s - b is at least r . e for every direction r no longer than 1, with equality where r points along e.
-Each direction gives a linear limit, ``sum m + r . e <= T``. The knapsack is solved by HiGHS under the limits of some
-directions; where its answer breaks the true limit, that of the answer's own direction is added and it is solved again.
-The first answer that keeps the true limit is optimal, and no rounding of times into buckets can make a plan miss its
-target.
+Each direction gives a linear limit, ``sum m + r . e <= T``. Prices on time and on these errors give a bound and
+mostly the answer (`relax`), branching the rest (`branch`); what is then still open goes to HiGHS under the limits of
+some directions: where its answer breaks the true limit, that of the answer's own direction is added and it is solved
+again. No rounding of times into buckets can make a plan miss its target.
 
 References
 ----------
@@ -33,6 +33,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from .branch import branch
 from .eliminate import Elimination
 from .knapsack import (
     GAP_FRAC,
@@ -46,8 +47,12 @@ from .knapsack import (
     found,
     nothing,
 )
-from .relax import SLACK, TIME_GAP_FRAC, Relaxation, direction_of, fastest_bound, relax, rises
+from .prices import SLACK
+from .relax import TIME_GAP_FRAC, Relaxation, direction_of, fastest_bound, relax, rises
+from .silence import silent_stdout
 
+BRANCH_SHARE = 0.7
+"""Of the time limit; the linear solver gets what is left."""
 MAX_ROUNDS = 50
 CORE_FRAC = 0.1
 """Of the gap that the relaxation leaves: options that raise the bound by more are first left out."""
@@ -57,9 +62,9 @@ CORE_GROWTH = 4.0
 def solve_knapsack(knapsack: Knapsack, *, budget_s: float, time_limit_s: float = 30.0) -> Solution:
     """The assignment of least loss that needs at most `budget_s`.
 
-    The relaxation comes first: often its gap is small enough, and else it tells which options no better assignment can
-    take, so that the linear solver sees few. Where the time limit comes first: the best assignment found that keeps the
-    budget, status "time_limit".
+    Prices come first: often their gap is small enough, and else they tell which options no better assignment can take.
+    Then branching on the choices that prices leave open, and the linear solver for what branching does not settle.
+    Where the time limit comes first: the best assignment found that keeps the budget, status "time_limit".
 
     Raises
     ------
@@ -71,6 +76,8 @@ def solve_knapsack(knapsack: Knapsack, *, budget_s: float, time_limit_s: float =
     if relaxed.infeasible:
         return nothing(f"no assignment needs at most {budget_s:.3g} s", start)
     if relaxed.chosen is None or not _is_proved(relaxed.loss, relaxed.bound):
+        branch(knapsack, relaxed, budget_s=budget_s, deadline=start + BRANCH_SHARE * time_limit_s)
+    if not relaxed.infeasible and not (relaxed.chosen is not None and _is_proved(relaxed.loss, relaxed.bound)):
         _solve_cores(knapsack, relaxed, budget_s=budget_s, deadline=start + time_limit_s)
     if relaxed.infeasible:
         return nothing(f"no assignment needs at most {budget_s:.3g} s", start)
@@ -86,8 +93,9 @@ def _solve_cores(knapsack: Knapsack, relaxed: Relaxation, *, budget_s: float, de
     An assignment with an option that was left out has at least the bound plus what that option raises it by.
     """
     base = relaxed.bound
-    rise = rises(knapsack, Elimination(knapsack), relaxed)
-    known = relaxed.chosen is not None and relaxed.direction is not None
+    prices = relaxed.prices
+    rise = np.zeros(len(knapsack.layer)) if prices is None else rises(knapsack, Elimination(knapsack), prices)
+    known = relaxed.chosen is not None and prices is not None
     most = max(CORE_FRAC * (relaxed.loss - base), GAP_FRAC * relaxed.loss) if known else np.inf
     while time.perf_counter() < deadline:
         stays = rise <= most
@@ -112,7 +120,7 @@ def _solve_core(
     stays = np.zeros(len(knapsack.layer), dtype=bool)
     stays[numbers] = True
     core = knapsack.restricted(stays)
-    directions = [] if relaxed.direction is None else [relaxed.direction]
+    directions = [] if relaxed.prices is None else [relaxed.prices.direction]
     if relaxed.chosen is not None:
         directions.append(direction_of(knapsack, relaxed.chosen))
     if not directions:
@@ -228,16 +236,17 @@ def _solve_linear(
         cost, unit, highest = np.append(np.zeros(options), 1.0), second, np.inf
     else:
         cost, unit, highest = np.append(knapsack.loss / nat, 0.0), nat, 1.0 + TOLERANCE_FRAC
-    result = milp(
-        cost,
-        integrality=np.append(np.ones(options, dtype=np.int8), np.int8(0)),
-        bounds=Bounds(np.zeros(options + 1), np.append(np.ones(options), highest)),
-        constraints=constraints,
-        options={
-            "time_limit": max(time_limit_s, 0.01),
-            "mip_rel_gap": 0.9 * GAP_FRAC if budget_s is not None else TIME_GAP_FRAC / 4.0,
-        },
-    )
+    with silent_stdout():
+        result = milp(
+            cost,
+            integrality=np.append(np.ones(options, dtype=np.int8), np.int8(0)),
+            bounds=Bounds(np.zeros(options + 1), np.append(np.ones(options), highest)),
+            constraints=constraints,
+            options={
+                "time_limit": max(time_limit_s, 0.01),
+                "mip_rel_gap": 0.9 * GAP_FRAC if budget_s is not None else TIME_GAP_FRAC / 4.0,
+            },
+        )
     bound = result.mip_dual_bound if result.mip_dual_bound is not None else -np.inf
     return _LinearAnswer(
         chosen=None if result.x is None else _largest_of_each(knapsack, result.x[:options]),

@@ -33,7 +33,7 @@ from sparseplan.planner.focus import focus_choices
 from sparseplan.planner.layer_weights import replaced
 from sparseplan.planner.make_plan import call_overhead_s, for_threads
 from sparseplan.planner.network_time import Network, Picked, total_time
-from sparseplan.planner.options import LayerOptions, Machinery, TimedNetwork, time_options
+from sparseplan.planner.options import LayerOptions, Machinery, TimedNetwork
 from sparseplan.planner.pruned_layers import PrunedLayers, prune_layers
 from sparseplan.planner.pruned_store import PrunedStore
 from sparseplan.planner.rest import RestTime, rest_time
@@ -42,6 +42,7 @@ from sparseplan.planner.search_scales import Draw, Stitching, draw_factor, searc
 from sparseplan.planner.sensitivity import Sensitivity, estimate_sensitivity
 from sparseplan.planner.stitch import stitched_loss
 from sparseplan.planner.targets import Question
+from sparseplan.planner.time_options import time_options
 from sparseplan.profiles.store import load_profile
 from sparseplan.progress_bar import ProgressBar
 from sparseplan.trainer.store import load_weights

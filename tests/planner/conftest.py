@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,8 @@ class FakeModel:
     def predict_many(self, problems: Sequence[Problem], kernel: str) -> tuple[Prediction, ...]:
         return tuple(self.predict(problem, kernel) for problem in problems)
 
-    def refetch_s(self, problem: Problem, kernel: str, network_bytes: float) -> float:
-        return 0.0
+    def refetch_s(self, problems: Sequence[Problem], kernel: str, network_bytes: float) -> Any:
+        return np.zeros(len(problems))
 
     def predict_elementwise(self, operation: str, bytes_moved: float) -> Prediction:
         return self._spread(bytes_moved / BYTE_PER_S, "memory")

@@ -176,6 +176,8 @@ def test_a_chain_of_blocks_is_solved_to_its_gap() -> None:
     assert solution.status == "optimal"
     assert solution.gap_frac is not None
     assert solution.gap_frac <= 1.1 * GAP_FRAC
+    assert solution.upper_s is not None
+    assert 0.95 * 2.5 * quickest.upper_s < solution.upper_s
     relaxed = solve_by_relaxation(knapsack, budget_s=2.5 * quickest.upper_s)
     assert relaxed.objective is not None
     assert solution.objective is not None

@@ -1,6 +1,7 @@
 """The solver against brute force over every assignment."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,20 @@ def test_least_loss_equals_brute_force(sizes: list[int], seed: int, tightness: f
     assert solution.bound <= solution.objective
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_losses_far_below_the_greatest_are_still_weighed(seed: int) -> None:
+    knapsack = build([4] * 5, seed)
+    loss = 10.0 ** np.random.default_rng(seed).uniform(-9.0, 1.0, len(knapsack.layer))
+    knapsack = replace(knapsack, loss=loss)
+    every = assignments(knapsack)
+    uppers = [upper_s(knapsack, chosen) for chosen in every]
+    budget_s = float(np.quantile(uppers, 0.7))
+    least = min(loss[chosen].sum() for chosen, upper in zip(every, uppers, strict=True) if upper <= budget_s)
+    solution = solve_knapsack(knapsack, budget_s=budget_s)
+    assert solution.status == "optimal"
+    assert solution.objective == pytest.approx(least, rel=1.1 * GAP_FRAC)
+
+
 @settings(max_examples=60, deadline=None)
 @given(sizes=LAYER_SIZES, seed=st.integers(0, 2**31))
 def test_fastest_equals_brute_force(sizes: list[int], seed: int) -> None:
@@ -104,6 +119,17 @@ def test_large_network_is_solved_to_its_gap_quickly() -> None:
     assert solution.gap_frac is not None
     assert solution.gap_frac <= 1.1 * GAP_FRAC
     assert solution.duration_s < 20.0
+
+
+def test_nothing_is_pruned_beyond_the_target() -> None:
+    knapsack = build([10] * 10, seed=5, sources=4)
+    knapsack = replace(knapsack, loss=1e-3 / knapsack.median_s)
+    quickest = fastest(knapsack)
+    assert quickest.upper_s is not None
+    for times in (1.5, 2.0):
+        solution = solve_knapsack(knapsack, budget_s=times * quickest.upper_s)
+        assert solution.upper_s is not None
+        assert 0.97 * times * quickest.upper_s < solution.upper_s <= times * quickest.upper_s * (1.0 + 2e-6)
 
 
 def test_time_limit_still_answers_within_the_budget() -> None:

@@ -16,8 +16,10 @@ from ..model_spec import load_model
 from ..perfmodel.fit import fit_performance_model
 from ..planner.capture import Captured, capture
 from ..planner.example import random_example
+from ..planner.kernel_times import touched_bytes
 from ..planner.make_plan import call_overhead_s, for_threads
-from ..planner.options import Machinery, time_options, touched_bytes
+from ..planner.options import Machinery
+from ..planner.time_options import time_options
 from ..profiles.schema import Budget, MachineProfile, NetworkLayer, NetworkOperation, NetworkSample
 from ..profiles.timing import NETWORK_TURN, TimeStats, measure_alternating, pool
 from ..runtime.fuse import fuse
