@@ -12,9 +12,9 @@ X, because an error in a layer that stays dense makes the dense network slower a
 
 The norm of e = s - b is at least r . e for every direction r no longer than 1, with equality where r points along e.
 Each direction gives a linear limit, ``sum m + r . e <= T``. Prices on time and on these errors give a bound and
-mostly the answer (`relax`), branching the rest (`branch`); what is then still open goes to HiGHS under the limits of
-some directions: where its answer breaks the true limit, that of the answer's own direction is added and it is solved
-again. No rounding of times into buckets can make a plan miss its target.
+often the answer (`relax`). The rest goes to HiGHS under the limits of some directions: where its answer breaks the
+true limit, that of the answer's own direction is added and it is solved again; and to branching (`branch`) where HiGHS
+takes long. No rounding of times into buckets can make a plan miss its target.
 
 References
 ----------
@@ -51,8 +51,8 @@ from .prices import SLACK
 from .relax import TIME_GAP_FRAC, Relaxation, direction_of, fastest_bound, relax, rises
 from .silence import silent_stdout
 
-BRANCH_SHARE = 0.7
-"""Of the time limit; the linear solver gets what is left."""
+CORES_SHARE, BRANCH_SHARE = 0.3, 0.9
+"""Of the time limit, until when the linear solver and then branching try; the linear solver gets what is left."""
 MAX_ROUNDS = 50
 CORE_FRAC = 0.1
 """Of the gap that the relaxation leaves: options that raise the bound by more are first left out."""
@@ -63,7 +63,7 @@ def solve_knapsack(knapsack: Knapsack, *, budget_s: float, time_limit_s: float =
     """The assignment of least loss that needs at most `budget_s`.
 
     Prices come first: often their gap is small enough, and else they tell which options no better assignment can take.
-    Then branching on the choices that prices leave open, and the linear solver for what branching does not settle.
+    Then the linear solver for a while, and branching on the choices that prices leave open where it does not settle it.
     Where the time limit comes first: the best assignment found that keeps the budget, status "time_limit".
 
     Raises
@@ -75,10 +75,10 @@ def solve_knapsack(knapsack: Knapsack, *, budget_s: float, time_limit_s: float =
     relaxed = relax(knapsack, budget_s=budget_s, time_limit_s=time_limit_s)
     if relaxed.infeasible:
         return nothing(f"no assignment needs at most {budget_s:.3g} s", start)
-    if relaxed.chosen is None or not _is_proved(relaxed.loss, relaxed.bound):
-        branch(knapsack, relaxed, budget_s=budget_s, deadline=start + BRANCH_SHARE * time_limit_s)
-    if not relaxed.infeasible and not (relaxed.chosen is not None and _is_proved(relaxed.loss, relaxed.bound)):
-        _solve_cores(knapsack, relaxed, budget_s=budget_s, deadline=start + time_limit_s)
+    # The linear solver settles most within seconds, and branching most of the others.
+    for settle, share in ((_solve_cores, CORES_SHARE), (branch, BRANCH_SHARE), (_solve_cores, 1.0)):
+        if not relaxed.infeasible and (relaxed.chosen is None or not _is_proved(relaxed.loss, relaxed.bound)):
+            settle(knapsack, relaxed, budget_s=budget_s, deadline=start + share * time_limit_s)
     if relaxed.infeasible:
         return nothing(f"no assignment needs at most {budget_s:.3g} s", start)
     if relaxed.chosen is None:
