@@ -14,9 +14,8 @@ from sparseplan.planner.candidates import join_loss, wanted_choices
 from sparseplan.planner.capture import capture
 from sparseplan.planner.couple import NO_COUPLING, couple
 from sparseplan.planner.example import random_example
-from sparseplan.planner.make_plan import call_overhead_s, for_threads
+from sparseplan.planner.make_plan import for_threads, machinery_of
 from sparseplan.planner.network_time import Network
-from sparseplan.planner.options import Machinery
 from sparseplan.planner.rest import rest_time
 from sparseplan.planner.schema import Target
 from sparseplan.planner.sensitivity import estimate_sensitivity
@@ -64,12 +63,7 @@ def real_question(name: str, *, coupled: bool) -> Real:
         captured.layers,
         PATTERNS,
         dtype_policy="float32",
-        machinery=Machinery(
-            performance_model=performance_model,
-            machine=machine_of(profile, path),
-            registry=REGISTRY,
-            call_overhead_s=call_overhead_s(profile),
-        ),
+        machinery=machinery_of(profile, performance_model, machine=machine_of(profile, path), registry=REGISTRY),
         groups=coupling.groups,
     )
     predict_s = time.perf_counter() - start

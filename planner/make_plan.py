@@ -163,11 +163,8 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         captured.layers,
         request.patterns,
         dtype_policy=request.dtype_policy,
-        machinery=Machinery(
-            performance_model=context.performance_model,
-            machine=context.machine,
-            registry=context.registry,
-            call_overhead_s=call_overhead_s(context.profile),
+        machinery=machinery_of(
+            context.profile, context.performance_model, machine=context.machine, registry=context.registry
         ),
         groups=coupling.groups,
     )
@@ -270,7 +267,29 @@ def for_threads(captured: Captured, threads: int) -> Captured:
     return replace(captured, layers=layers)
 
 
-def call_overhead_s(profile: MachineProfile) -> float:
+def machinery_of(
+    profile: MachineProfile,
+    performance_model: PerformanceModel,
+    *,
+    machine: Machine,
+    registry: tuple[KernelSpec, ...],
+) -> Machinery:
+    """What runs layers on the machine of a profile.
+
+    Raises
+    ------
+    InputError
+        If the profile does not say what a call costs.
+    """
+    return Machinery(
+        performance_model=performance_model,
+        machine=machine,
+        registry=registry,
+        call_overhead_s=_call_overhead_s(profile),
+    )
+
+
+def _call_overhead_s(profile: MachineProfile) -> float:
     """Of calling a swapped layer, at the thread count nearest to the profile's; on a GPU in a graph."""
     name = CALL_CEILINGS[profile.device]
     found = [ceiling for ceiling in profile.ceilings if ceiling.name == name]

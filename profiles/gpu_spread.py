@@ -10,7 +10,7 @@ import numpy as np
 from ..kernels.pattern import DENSE
 from ..kernels.problem import Dtype, Op, Problem
 from .schema import Budget
-from .spread import BLOCK_SPARSITIES, CONV_LAYERS, LINEAR_LAYERS, STRUCTURED_SPARSITIES, Family, Layer
+from .spread import BLOCK_SPARSITIES, CONV_LAYERS, LINEAR_LAYERS, STRUCTURED_SPARSITIES, Family, Layer, dense_problem
 
 BATCHES = (1, 8, 64, 256)
 ROWS = (1, 64, 512, 4096, 12608)
@@ -55,19 +55,7 @@ def _of_family(family: Family) -> Iterator[Problem]:
     layers = CONV_LAYERS if family.op == "conv2d" else (*LINEAR_LAYERS, *TRANSFORMER_LAYERS)
     for layer in layers:
         for n in BATCHES if family.op == "conv2d" else ROWS:
-            plain = Problem(
-                op=layer.op,
-                n=n,
-                c_in=layer.c_in,
-                c_out=layer.c_out,
-                h_in=layer.size,
-                w_in=layer.size,
-                kernel=(layer.kernel, layer.kernel),
-                stride=(layer.stride, layer.stride),
-                padding=(layer.padding, layer.padding),
-                groups=layer.groups,
-                dtype=family.dtype,
-            )
+            plain = dense_problem(layer, n=n, dtype=family.dtype)
             if family.pattern == DENSE.text:
                 yield plain
                 continue

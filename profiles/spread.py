@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -221,9 +221,15 @@ def _choices(
 
 
 def _problem(layer: Layer, family: Family, batch: int, sparsity: float, threads: int) -> Problem:
+    dense = dense_problem(layer, n=batch, dtype=family.dtype, threads=threads)
+    return replace(dense, pattern=family.pattern, sparsity=sparsity)
+
+
+def dense_problem(layer: Layer, *, n: int, dtype: Dtype, threads: int = 1) -> Problem:
+    """A layer without zeros at a batch (rows, of a linear) of `n`."""
     return Problem(
         op=layer.op,
-        n=batch,
+        n=n,
         c_in=layer.c_in,
         c_out=layer.c_out,
         h_in=layer.size,
@@ -232,8 +238,6 @@ def _problem(layer: Layer, family: Family, batch: int, sparsity: float, threads:
         stride=(layer.stride, layer.stride),
         padding=(layer.padding, layer.padding),
         groups=layer.groups,
-        dtype=family.dtype,
-        pattern=family.pattern,
-        sparsity=sparsity,
+        dtype=dtype,
         threads=threads,
     )

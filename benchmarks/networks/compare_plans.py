@@ -31,9 +31,9 @@ from sparseplan.planner.capture import capture
 from sparseplan.planner.carry_zeros import stitching
 from sparseplan.planner.focus import focus_choices
 from sparseplan.planner.layer_weights import replaced
-from sparseplan.planner.make_plan import call_overhead_s, for_threads
+from sparseplan.planner.make_plan import for_threads, machinery_of
 from sparseplan.planner.network_time import Network, Picked, total_time
-from sparseplan.planner.options import LayerOptions, Machinery, TimedNetwork
+from sparseplan.planner.options import LayerOptions, TimedNetwork
 from sparseplan.planner.pruned_layers import PrunedLayers, prune_layers
 from sparseplan.planner.pruned_store import PrunedStore
 from sparseplan.planner.rest import RestTime, rest_time
@@ -92,12 +92,7 @@ def main() -> int:
     example = torch.randn(arguments.input)
     captured = for_threads(capture(model, example), profile.threads)
     performance = fit_performance_model(profile, REGISTRY)
-    machinery = Machinery(
-        performance_model=performance,
-        machine=detect_machine(),
-        registry=REGISTRY,
-        call_overhead_s=call_overhead_s(profile),
-    )
+    machinery = machinery_of(profile, performance, machine=detect_machine(), registry=REGISTRY)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     for pattern in arguments.patterns:

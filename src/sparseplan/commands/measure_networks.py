@@ -17,7 +17,7 @@ from ..perfmodel.fit import fit_performance_model
 from ..planner.capture import Captured, capture
 from ..planner.example import random_example
 from ..planner.kernel_times import touched_bytes
-from ..planner.make_plan import call_overhead_s, for_threads
+from ..planner.make_plan import for_threads, machinery_of
 from ..planner.options import Machinery
 from ..planner.time_options import time_options
 from ..profiles.schema import Budget, MachineProfile, NetworkLayer, NetworkOperation, NetworkSample
@@ -51,12 +51,8 @@ class _Ready:
 def measure_networks(profile: MachineProfile, *, machine: Machine, progress: Progress) -> tuple[NetworkSample, ...]:
     """Time as many of `NETWORKS` as fit into the budget of a profile, as torch compiles them, each twice."""
     until_s = time.perf_counter() + BUDGET_S[profile.budget]
-    machinery = Machinery(
-        performance_model=fit_performance_model(profile, REGISTRY),
-        machine=machine,
-        registry=REGISTRY,
-        call_overhead_s=call_overhead_s(profile),
-    )
+    model = fit_performance_model(profile, REGISTRY)
+    machinery = machinery_of(profile, model, machine=machine, registry=REGISTRY)
     threads_before = torch.get_num_threads()
     try:
         torch.set_num_threads(profile.threads)

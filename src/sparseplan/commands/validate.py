@@ -30,8 +30,7 @@ from ..perfmodel.schema import CheckedNetwork, CheckedPrediction, Validation
 from ..planner.capture import capture
 from ..planner.dense_network import predict_dense
 from ..planner.example import random_example
-from ..planner.make_plan import call_overhead_s
-from ..planner.options import Machinery
+from ..planner.make_plan import machinery_of
 from ..profiles.fresh_problems import fresh_problems, under_families
 from ..profiles.references import profile_file
 from ..profiles.schema import Budget, MachineProfile
@@ -218,9 +217,7 @@ def _check_networks(
 ) -> tuple[CheckedNetwork, ...]:
     """Each network under every host, in alternation; the fastest counts, as the prediction is of the best dense one."""
     threads_before = torch.get_num_threads()
-    machinery = Machinery(
-        performance_model=model, machine=machine, registry=REGISTRY, call_overhead_s=call_overhead_s(profile)
-    )
+    machinery = machinery_of(profile, model, machine=machine, registry=REGISTRY)
     checked = []
     try:
         torch.set_num_threads(profile.threads)
