@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
@@ -22,7 +23,7 @@ _LIMIT = 6.0
 """Of ReLU6."""
 
 
-class _SasLayer(nn.Module):
+class _SasLayer(nn.Module, ABC):
     """What convolutions and linears under SAS share.
 
     Parameters
@@ -38,6 +39,8 @@ class _SasLayer(nn.Module):
         Learn where each channel changes its slot, from 0: what reviewers of the paper saw oscillate around it.
     """
 
+    _channel_axis = 1
+
     def __init__(
         self, layer: nn.Conv1d | nn.Conv2d | nn.Linear, *, slots: int, kind: SasKind, threshold: bool = False
     ) -> None:
@@ -51,14 +54,14 @@ class _SasLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.threshold is not None:
-            axis = 1 if not isinstance(self, SasLinear) else x.dim() - 1
-            x = x - self.threshold.view([-1] + [1] * (x.dim() - 1 - axis))
+            x = x - self.threshold.view([-1] + [1] * (x.dim() - 1 - self._channel_axis % x.dim()))
         if self.kind == "relu6":
             x = x.clamp(-_LIMIT, _LIMIT)
         return self._over_slots(x)
 
+    @abstractmethod
     def _over_slots(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The layer over the slots of its input."""
 
     def extra_repr(self) -> str:
         return f"slots={self.slots}, kind={self.kind}, weight={list(self.weight.shape)}"
@@ -94,6 +97,8 @@ class SasConv1d(_SasConv):
 
 class SasLinear(_SasLayer):
     """A linear layer over [..., C]; weight [K, m C]."""
+
+    _channel_axis = -1
 
     def _over_slots(self, x: Tensor) -> Tensor:
         if self.slots == 2:

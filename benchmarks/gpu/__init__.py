@@ -1,1 +1,1 @@
-"""Everything that one session with a GPU should bring home: tests, goals, a machine profile; `make test-gpu`."""
+"""Everything that one run on a GPU should bring home: tests, goals, a machine profile; `make test-gpu`."""
