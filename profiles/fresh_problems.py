@@ -12,7 +12,7 @@ from ..kernels.problem import Problem
 from .schema import Budget
 from .spread import FAMILIES, MOST_FLOP, MOST_WEIGHTS, Family
 
-LARGEST_BATCH = 128
+LARGEST_BATCH, MOST_ROWS = 128, 512
 CHANNELS = (8, 1024)
 LINEAR_WIDTHS = (48, 4096)
 IMAGE_SIZES = (4, 112)
@@ -86,7 +86,7 @@ def _conv(threads: int, generator: np.random.Generator) -> Problem:
 def _linear(threads: int, generator: np.random.Generator) -> Problem:
     return Problem(
         op="linear",
-        n=_log_uniform((1, LARGEST_BATCH), generator),
+        n=_log_uniform((1, MOST_ROWS), generator),
         c_in=_log_uniform(LINEAR_WIDTHS, generator),
         c_out=_log_uniform(LINEAR_WIDTHS, generator),
         threads=threads,

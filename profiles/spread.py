@@ -121,6 +121,9 @@ LINEAR_LAYERS = tuple(
         (512, 512),
         (384, 1536),
         (1536, 384),
+        (768, 768),
+        (768, 3072),
+        (3072, 768),
         (1024, 1000),
         (2048, 1000),
         (1280, 1000),
@@ -133,6 +136,8 @@ LINEAR_LAYERS = tuple(
 )
 
 BATCHES = (1, 16, 32, 64, 128)
+ROWS = (1, 8, 32, 128, 512)
+"""Batches of a linear: one image or token, and the patches of an image or words of a text."""
 UNSTRUCTURED_SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 BLOCK_SPARSITIES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 STRUCTURED_SPARSITIES = (0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
@@ -209,7 +214,7 @@ def _choices(
 ) -> list[Problem]:
     """The batches and sparsities of one layer that fit the budget, shuffled, cheap ones rather first."""
     problems = []
-    for batch in BATCHES:
+    for batch in BATCHES if family.op == "conv2d" else ROWS:
         for sparsity in family.sparsities:
             on_threads = 1 if generator.integers(ONE_THREAD_EVERY) == 0 else threads
             problem = _problem(layer, family, batch, sparsity, on_threads)
