@@ -57,13 +57,14 @@ def real_question(name: str, *, coupled: bool) -> Real:
     captured = for_threads(capture(model, example), profile.threads)
     names = [layer.name for layer in captured.layers]
     performance_model = fit_performance_model(profile, REGISTRY)
+    machinery = machinery_of(profile, performance_model, machine=machine_of(profile, path), registry=REGISTRY)
     coupling = couple(model, example, layers=names) if coupled else NO_COUPLING
     start = time.perf_counter()
     timed = time_options(
         captured.layers,
         PATTERNS,
         dtype_policy="float32",
-        machinery=machinery_of(profile, performance_model, machine=machine_of(profile, path), registry=REGISTRY),
+        machinery=machinery,
         groups=coupling.groups,
     )
     predict_s = time.perf_counter() - start
@@ -74,7 +75,7 @@ def real_question(name: str, *, coupled: bool) -> Real:
         layers=join_loss(timed.layers, sensitivity),
         widths=timed.widths,
         width_loss=width_losses(model, timed.widths.groups, calibration=None, budget_s=0.0, progress=silent),
-        rest=rest_time(captured.rest, timed.form.dtype, performance_model, timed.widths.groups),
+        rest=rest_time(captured.rest, timed.form.dtype, machinery, timed.widths.groups),
     )
     question = Question(network=network, target=Target(speedup=1.0), batch=example.shape[0], other_bytes=0.0)
     return Real(question=question, predict_s=predict_s)

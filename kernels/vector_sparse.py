@@ -131,9 +131,7 @@ def vector_cost(problem: Problem, *, vectors: VectorSet) -> Cost:
     pixels = float(shape.runs * shape.run_pixels)
     tiles = math.ceil(shape.runs / vectors.max_runs)
     lane_bytes = vectors.lanes * WORD_BYTES
-    copied = 0.0
-    if shape.copies_input:
-        copied = 2.0 * shape.bands * problem.groups * shape.group_words * shape.word_bytes
+    copied, dealt = _copies(problem, shape, vectors) if shape.copies_input else (0.0, 0.0)
     packed = entries * (lane_bytes + WORD_BYTES)
     return Cost(
         unit=UNITS[problem.dtype],
@@ -142,8 +140,28 @@ def vector_cost(problem: Problem, *, vectors: VectorSet) -> Cost:
         bytes_moved=problem.input_bytes + problem.output_bytes + packed,
         tasks=max(shape.bands, min(tiles * blocks, 8 * problem.threads)),
         bytes_copied=copied,
+        values_dealt=dealt,
         starts=float(tiles * blocks),
     )
+
+
+def _copies(problem: Problem, shape: VectorShape, vectors: VectorSet) -> tuple[float, float]:
+    """Bytes read and written by copies of the input, and words that are copied one by one.
+
+    Squares of lanes x lanes words are transposed, however few of a square are wanted; channels that leave a part of a
+    word are copied pixel by pixel.
+    """
+    rows = max(1, shape.band_lines // shape.h_out) * (min(shape.band_lines, shape.h_out) + shape.rows - shape.h_out)
+    # Threads that share a band copy it each.
+    copies = shape.bands + problem.threads - math.gcd(shape.bands, problem.threads)
+    lines = float(copies * rows * len(shape.phases_h) * len(shape.phases_w))
+    whole, part = divmod(problem.weight_shape[1] * DTYPE_BYTES[problem.dtype], WORD_BYTES)
+    if part:
+        squares, dealt = problem.groups * math.ceil(whole / vectors.lanes), problem.groups * lines * shape.pitch
+    else:
+        squares, dealt = math.ceil(whole * problem.groups / vectors.lanes), 0.0
+    words = math.ceil(shape.pitch / vectors.lanes) * squares * vectors.lanes**2
+    return 2.0 * words * lines * WORD_BYTES, dealt
 
 
 def why_vector_unsupported(problem: Problem, machine: Machine, *, op: Op, vectors: VectorSet) -> str | None:

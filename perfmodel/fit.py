@@ -13,6 +13,7 @@ from ..kernels.spec import KernelSpec
 from ..profiles.schema import KernelSample, MachineProfile
 from .anchors import AnchorSamples, anchors_of
 from .difficulty import HeldOut, fit_difficulty
+from .drift import drift_of
 from .elementwise import fit_elementwise
 from .features import layer_key, shape_features
 from .fit_network import with_networks
@@ -67,12 +68,12 @@ class _Fitted:
 def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec]) -> PerformanceModel:
     """Fit every kernel of a registry to a profile.
 
-    Per kernel: efficiencies of the roofline terms by robust least squares; a Gaussian process over shapes for the
-    rest, kept only if it lowers the error on held-out layers; an interval from the residuals on held-out layers, each
-    in units of how hard its prediction is. On
-    layers that were measured themselves the measurements are interpolated, with an interval from samples left out. A
-    kernel with few samples borrows the residuals of its family, one without samples gets the analytic bound with a
-    wide interval.
+    Samples are first corrected for how fast the machine was when they were taken. Per kernel: efficiencies of the
+    roofline terms by robust least squares; a Gaussian process over shapes for the rest, kept only if it lowers the
+    error on held-out layers; an interval from the residuals on held-out layers, each in units of how hard its
+    prediction is. On layers that were measured themselves the measurements are interpolated, with an interval from
+    samples left out. A kernel with few samples borrows the residuals of its family, one without samples gets the
+    analytic bound with a wide interval.
 
     Raises
     ------
@@ -80,12 +81,16 @@ def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec
         If the profile lacks a ceiling.
     """
     limits = limits_of(profile)
-    samples: dict[str, list[KernelSample]] = defaultdict(list)
-    for sample in profile.samples:
-        samples[sample.kernel].append(sample)
-    fitted = {
-        spec.name: _fit_kernel(spec, tuple(samples[spec.name]), limits) for spec in registry if samples.get(spec.name)
-    }
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, sample in enumerate(profile.samples):
+        rows[sample.kernel].append(row)
+    known = {spec.name: spec for spec in registry if spec.name in rows}
+    data = {name: _data_of(spec, [profile.samples[row] for row in rows[name]], limits) for name, spec in known.items()}
+    residuals = np.full(len(profile.samples), np.nan)
+    for name, found in data.items():
+        residuals[rows[name]] = _left_over(found)
+    drift = drift_of(profile.samples, residuals)
+    fitted = {name: _fit_kernel(spec, data[name], drift[rows[name]]) for name, spec in known.items()}
     difficulty, factors = fit_difficulty([each.held_out for each in fitted.values()])
     normalised = {
         name: each.held_out.residuals / factor for (name, each), factor in zip(fitted.items(), factors, strict=True)
@@ -105,17 +110,28 @@ def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec
     return with_networks(model, profile.networks)
 
 
-def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Limits) -> _Fitted:
+def _data_of(spec: KernelSpec, samples: Sequence[KernelSample], limits: Limits) -> _Data:
     problems = tuple(sample.problem for sample in samples)
-    terms = roofline_terms(problems, spec, limits)
-    data = _Data(
+    return _Data(
         problems=problems,
-        terms=terms,
+        terms=roofline_terms(problems, spec, limits),
         features=shape_features(problems),
         measured_s=np.array([sample.time_s.median for sample in samples]),
         noise_frac=np.array([sample.time_s.spread_frac for sample in samples]),
         folds=_folds(problems),
     )
+
+
+def _left_over(data: _Data) -> Floats:
+    """log(measured / predicted) of each sample, predicted by a fit to all of them."""
+    residual = _log_residual(data, fit_roofline(data.terms, data.measured_s, data.noise_frac))
+    if len(residual) < ENOUGH_FOR_RESIDUAL:
+        return residual
+    return residual - fit_residual(data.features, residual, data.noise_frac).predict(data.features)
+
+
+def _fit_kernel(spec: KernelSpec, measured: _Data, drift: Floats) -> _Fitted:
+    data = replace(measured, measured_s=measured.measured_s * np.exp(-drift))
     roofline = fit_roofline(data.terms, data.measured_s, data.noise_frac)
     plain, corrected = _held_out(data, roofline)
     quiet = _quiet(data)
@@ -128,17 +144,18 @@ def _fit_kernel(spec: KernelSpec, samples: tuple[KernelSample, ...], limits: Lim
         roofline=roofline,
         residual=residual,
         interval=UNKNOWN,
-        domain=domain_of(spec, problems, terms),
-        samples=len(samples),
+        domain=domain_of(spec, data.problems, data.terms),
+        samples=len(data.problems),
         held_out_error=float(np.median(np.abs(held_out))) if len(held_out) else float("nan"),
     )
-    features = hardness(problems, terms, roofline)[quiet]
-    log_base, _ = model.base_log_time(problems, terms)
+    features = hardness(data.problems, data.terms, roofline)[quiet]
+    log_base, _ = model.base_log_time(data.problems, data.terms)
     anchors = anchors_of(
         AnchorSamples(
-            problems=problems,
-            log_work=np.log(terms.work_frac),
-            log_time=np.log(data.measured_s),
+            problems=data.problems,
+            log_work=np.log(data.terms.work_frac),
+            # As measured: layers of one network lie side by side, and what the model misses of them is not the machine's.
+            log_time=np.log(measured.measured_s),
             log_base=log_base,
             noise_frac=data.noise_frac,
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
 from scipy import stats
 
 from ..kernels.problem import Problem
+from ..profiles.sample_kernels import pooled_sample
 from ..profiles.schema import KernelSample
 from .limits import Floats
 from .predict import PerformanceModel, Prediction
@@ -18,6 +19,7 @@ from .schema import FamilyQuality, Quality
 
 EVERYTHING = "all"
 MODEL = "sparseplan"
+REPEATED = "measured once"
 UNDECIDED_FRAC = 0.05
 """Closer than this, sparse and dense are equal for all practical purposes, and either choice is right."""
 FEWEST_TO_RANK = 3
@@ -35,12 +37,20 @@ class Predictor(Protocol):
 class Case:
     """One problem under all kernels that were timed on it, in alternation.
 
-    `dense` names those among them that take the zeros for numbers.
+    Attributes
+    ----------
+    samples : tuple of KernelSample
+        By kernel: all takes pooled.
+    dense : frozenset of str
+        Kernels among them that take the zeros for numbers.
+    takes : tuple of tuple of KernelSample
+        What was pooled: the same kernels, minutes apart.
     """
 
     problem: Problem
     samples: tuple[KernelSample, ...]
     dense: frozenset[str]
+    takes: tuple[tuple[KernelSample, ...], ...] = ()
 
     def asked(self, kernel: str) -> Problem:
         """What a predictor is asked: a dense kernel runs the dense layer."""
@@ -56,11 +66,24 @@ class Case:
 def judge(
     cases: Sequence[Case], model: PerformanceModel, baselines: Mapping[str, Predictor]
 ) -> tuple[FamilyQuality, ...]:
-    """The quality of the model and of each baseline, by family of problems and over all."""
+    """The quality of the model and of each baseline, by family of problems and over all.
+
+    Beside them stands `REPEATED`, how well the first take foretells the others: the machine's own repeatability, which
+    no prediction can be expected to beat.
+    """
     answers = model_predictions(cases, model)
-    medians: dict[str, dict[tuple[int, str], float]] = {MODEL: {key: p.median_s for key, p in answers.items()}}
+    judged: dict[str, tuple[Sequence[Case], Mapping[tuple[int, str], float]]] = {
+        MODEL: (cases, {key: answer.median_s for key, answer in answers.items()})
+    }
     for name, baseline in baselines.items():
-        medians[name] = _ask(cases, baseline.times)
+        judged[name] = cases, _ask(cases, baseline.times)
+    if all(len(case.takes) > 1 for case in cases):
+        first = {
+            (number, sample.kernel): sample.time_s.median
+            for number, case in enumerate(cases)
+            for sample in case.takes[0]
+        }
+        judged[REPEATED] = [_later(case) for case in cases], first
     families: dict[str, list[int]] = defaultdict(list)
     for number, case in enumerate(cases):
         families[family_of(case.problem)].append(number)
@@ -69,11 +92,17 @@ def judge(
         FamilyQuality(
             predictor=predictor,
             family=family,
-            quality=_quality(cases, numbers, found, answers if predictor == MODEL else None),
+            quality=_quality(measured, numbers, found, answers if predictor == MODEL else None),
         )
         for family, numbers in sorted(families.items(), key=lambda entry: (entry[0] == EVERYTHING, entry[0]))
-        for predictor, found in medians.items()
+        for predictor, (measured, found) in judged.items()
     )
+
+
+def _later(case: Case) -> Case:
+    """The case as its takes after the first have it."""
+    later = zip(*case.takes[1:], strict=True)
+    return replace(case, samples=tuple(pooled_sample(found) for found in later), takes=())
 
 
 def model_predictions(cases: Sequence[Case], model: PerformanceModel) -> dict[tuple[int, str], Prediction]:

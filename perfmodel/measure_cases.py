@@ -79,6 +79,7 @@ def measure_cases(
             problem=work.problem,
             samples=tuple(pooled_sample(samples) for samples in zip(*found, strict=True)),
             dense=work.dense,
+            takes=tuple(found),
         )
         for work, found in takes.items()
     )

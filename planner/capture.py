@@ -19,7 +19,7 @@ from .capture_export import trace_by_export
 from .capture_fx import trace_by_fx
 from .capture_hooks import trace_by_hooks
 from .eval_mode import evaluating
-from .origins import bytes_by_layer, channel_origins
+from .rest_operations import RestOperation, rest_operations
 from .schema import SkippedLayer
 from .trace import Trace, TracedOperation
 
@@ -31,7 +31,6 @@ _TRACER_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyErro
 _NOT_THE_MODELS = frozenset({Path(torch.__file__).parent, Path(__file__).parent})
 """Folders of the tracers' own code."""
 
-_PLANNED = frozenset({"conv1d", "conv2d", "linear"})
 _MODULE_OF: dict[str, type[nn.Module]] = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "linear": nn.Linear}
 _WEIGHTED = frozenset(
     {
@@ -40,28 +39,6 @@ _WEIGHTED = frozenset(
         *("addmm", "baddbmm", "bmm", "einsum", "matmul", "mm"),
     }
 )
-_BATCH_NORM = frozenset({"batchnorm", "batchnorm1d", "batchnorm2d"})
-_FUSED_ACTIVATION = frozenset({"relu"})
-"""Kernels take a ReLU with the layer before it; other activations run on their own."""
-_TRANSPARENT = frozenset({"alias", "detach", "dropout", "dropout1d", "dropout2d", "featuredropout", "identity"})
-"""Nothing at all at inference."""
-_FREE = _TRANSPARENT | frozenset(
-    {
-        *("chunk", "expand", "flatten", "getitem", "movedim", "narrow", "permute", "reshape", "select", "slice"),
-        *("split", "splitwithsizes", "squeeze", "swapaxes", "t", "transpose", "unbind", "unflatten", "unsqueeze"),
-        *("view", "viewas", "dim", "getattr", "output", "size", "symsize"),
-    }
-)
-"""Views: they change how memory is read and move nothing."""
-_PROFILED = {
-    "batchnorm": "batch_norm",
-    "batchnorm1d": "batch_norm",
-    "batchnorm2d": "batch_norm",
-    "iadd": "add",
-    "maxpool2d": "max_pool",
-    "maxpool2dwithindices": "max_pool",
-}
-"""Names under which machine profiles measure these operations; others keep their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,21 +59,6 @@ class CapturedLayer:
     kind: Literal["conv2d", "linear"]
     problem: Problem
     calls: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestOperation:
-    """An operation between the layers and the bytes that it reads and writes.
-
-    Attributes
-    ----------
-    by_layer : tuple
-        (layer, the part of the bytes that grows with its output width).
-    """
-
-    operation: str
-    bytes_moved: float
-    by_layer: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +153,7 @@ def _summarise(model: nn.Module, trace: Trace, method: Method, fallback: str | N
     return Captured(
         layers=layers,
         skipped=tuple(skipped.values()),
-        rest=_rest_operations(trace, frozenset(layer.name for layer in layers)),
+        rest=rest_operations(trace, frozenset(layer.name for layer in layers)),
         method=method,
         fallback=fallback,
     )
@@ -270,39 +232,3 @@ def _padding(module: nn.Conv1d | nn.Conv2d) -> tuple[int, ...] | None:
         return None if any(total % 2 for total in totals) else tuple(total // 2 for total in totals)
     assert isinstance(module.padding, tuple)
     return module.padding
-
-
-def _rest_operations(trace: Trace, planned: frozenset[str]) -> tuple[RestOperation, ...]:
-    """What lies between the planned layers.
-
-    A batch norm directly behind a layer folds into its weights, and a ReLU directly behind either runs inside the
-    layer's kernel: both are free where nothing else reads the value between.
-    """
-    origins = channel_origins(trace, planned)
-    readers = Counter(value.key for operation in trace for value in operation.inputs)
-    layer_outputs: set[str] = set()
-    normed_outputs: set[str] = set()
-    rest = []
-    for operation in trace:
-        keys = {value.key for value in operation.outputs}
-        source = operation.inputs[0].key if operation.inputs else ""
-        fuses = readers[source] == 1
-        if operation.module in planned and operation.operation in _PLANNED:
-            layer_outputs |= keys
-        elif operation.operation in _BATCH_NORM and fuses and source in layer_outputs:
-            normed_outputs |= keys
-        elif operation.operation in _FUSED_ACTIVATION and fuses and source in layer_outputs | normed_outputs:
-            continue
-        elif operation.operation in _TRANSPARENT and fuses:
-            layer_outputs |= keys if source in layer_outputs else set()
-            normed_outputs |= keys if source in normed_outputs else set()
-        elif operation.operation not in _FREE:
-            values = (*operation.inputs, *operation.outputs)
-            rest.append(
-                RestOperation(
-                    operation=_PROFILED.get(operation.operation, operation.operation),
-                    bytes_moved=sum(value.bytes_moved for value in values) + operation.weight_bytes,
-                    by_layer=bytes_by_layer(values, origins),
-                )
-            )
-    return tuple(rest)

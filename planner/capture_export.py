@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from .trace import Trace, TracedOperation, Value, canonical_name, module_names, value_of, weight_bytes
+from .trace import (
+    Trace,
+    TracedOperation,
+    Value,
+    canonical_name,
+    module_names,
+    pooling_window,
+    value_of,
+    weight_bytes,
+)
 
 
 def trace_by_export(model: nn.Module, example: Tensor) -> Trace:
@@ -37,13 +46,15 @@ def trace_by_export(model: nn.Module, example: Tensor) -> Trace:
             if source.name in signature.inputs_to_parameters
         ]
         activations = [source for source in node.all_input_nodes if source.name not in constants]
+        operation = "output" if node.op == "output" else canonical_name(_operation_name(node))
         operations.append(
             TracedOperation(
-                operation="output" if node.op == "output" else canonical_name(_operation_name(node)),
+                operation=operation,
                 module=names.get(_module_path(node), ""),
                 inputs=tuple(value for source in activations for value in _values(source)),
                 outputs=tuple(_values(node)) if node.op == "call_function" else (),
                 weight_bytes=weight_bytes(weights),
+                window=pooling_window(operation, node.args[1] if len(node.args) > 1 else 1),
             )
         )
     return tuple(operations)

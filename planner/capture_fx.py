@@ -8,7 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .trace import Trace, TracedOperation, Value, canonical_name, module_names, module_operation, value_of, weight_bytes
+from .trace import (
+    Trace,
+    TracedOperation,
+    Value,
+    canonical_name,
+    module_names,
+    module_operation,
+    pooling_window,
+    value_of,
+    weight_bytes,
+)
 
 
 def trace_by_fx(model: nn.Module, example: Tensor) -> Trace:
@@ -36,9 +46,10 @@ def trace_by_fx(model: nn.Module, example: Tensor) -> Trace:
             if module is not None
             else [p for source in constants for p in recorder.parameters.get(source.name, ())]
         )
+        operation = _operation_name(node, module)
         operations.append(
             TracedOperation(
-                operation=_operation_name(node, module),
+                operation=operation,
                 module=names[str(node.target)] if module is not None else "",
                 inputs=tuple(
                     value
@@ -48,6 +59,7 @@ def trace_by_fx(model: nn.Module, example: Tensor) -> Trace:
                 ),
                 outputs=recorder.values.get(node.name, ()) if node.op != "output" else (),
                 weight_bytes=weight_bytes(weights),
+                window=pooling_window(operation, _kernel_size(node, module)),
             )
         )
     return tuple(operations)
@@ -59,6 +71,12 @@ def _operation_name(node: fx.Node, module: nn.Module | None) -> str:
     if node.op == "call_function":
         return canonical_name(getattr(node.target, "__name__", str(node.target)))
     return canonical_name(str(node.target))
+
+
+def _kernel_size(node: fx.Node, module: nn.Module | None) -> Any:
+    if module is not None:
+        return getattr(module, "kernel_size", 1)
+    return node.kwargs.get("kernel_size", node.args[1] if len(node.args) > 1 else 1)
 
 
 class _ShapeRecorder(fx.Interpreter):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError
-from .trace import Trace, TracedOperation, Value, module_operation, value_of, weight_bytes
+from .trace import Trace, TracedOperation, Value, module_operation, pooling_window, value_of, weight_bytes
 
 _FORWARD_FAILURES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 """What the forward of a foreign model raises when it is given an input that it does not expect."""
@@ -62,13 +62,15 @@ class _Recorder:
             if not is_leaf:
                 return
             results = result if isinstance(result, list | tuple) else [result]
+            operation = module_operation(module)
             self.operations.append(
                 TracedOperation(
-                    operation=module_operation(module),
+                    operation=operation,
                     module=name,
                     inputs=inputs,
                     outputs=tuple(self._new_value(tensor) for tensor in results if isinstance(tensor, Tensor)),
                     weight_bytes=weight_bytes(module.parameters()),
+                    window=pooling_window(operation, getattr(module, "kernel_size", 1)),
                 )
             )
 

@@ -159,13 +159,14 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             + ")"
         )
     coupling = _coupling(model, captured, request, progress)
+    machinery = machinery_of(
+        context.profile, context.performance_model, machine=context.machine, registry=context.registry
+    )
     timed = time_options(
         captured.layers,
         request.patterns,
         dtype_policy=request.dtype_policy,
-        machinery=machinery_of(
-            context.profile, context.performance_model, machine=context.machine, registry=context.registry
-        ),
+        machinery=machinery,
         groups=coupling.groups,
     )
     names = [layer.name for layer in captured.layers]
@@ -182,7 +183,7 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
         progress=progress,
     )
     spent_s = time.perf_counter() - start
-    rest = rest_time(captured.rest, timed.form.dtype, context.performance_model, timed.widths.groups)
+    rest = rest_time(captured.rest, timed.form.dtype, machinery, timed.widths.groups)
     apart = other_bytes(model, names)
 
     def ask(found: Sensitivity) -> Question:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..kernels.problem import DTYPE_BYTES, Dtype
-from ..perfmodel.predict import PerformanceModel
+from ..kernels.problem import DTYPE_BYTES, Dtype, Problem
 from ..perfmodel.schema import Interval
-from .capture import RestOperation
-from .options import add_times
+from .kernel_times import EligibleKernels
+from .options import Machinery, add_times
+from .rest_operations import RestOperation
 from .widths import GroupLevels
 
 NO_TIME = Interval(median=0.0, low=0.0, high=0.0)
@@ -37,23 +37,23 @@ class RestTime:
 
 
 def rest_time(
-    rest: Sequence[RestOperation], dtype: Dtype, model: PerformanceModel, groups: Sequence[GroupLevels] = ()
+    rest: Sequence[RestOperation], dtype: Dtype, machinery: Machinery, groups: Sequence[GroupLevels] = ()
 ) -> RestTime:
     """Time between the layers.
 
     An operation on channels of several groups (after a concatenation) is taken to save with each what it would save
     with that one alone narrowed: its time is all but linear in the bytes.
     """
-    share = DTYPE_BYTES[dtype] / DTYPE_BYTES["float32"]
+    times = _OperationTimes(dtype, machinery)
     group_of = {
         part.module: number for number, each in enumerate(groups) for part in each.group.slices if part.axis == "out"
     }
-    call_s = model.network.call_s
+    call_s = machinery.performance_model.network.call_s
     call = Interval(median=call_s, low=call_s / CALL_ERROR, high=call_s * CALL_ERROR)
     full, fixed = [call], [call]
     savings: list[list[list[Interval]]] = [[[] for _ in each.levels] for each in groups]
     for operation in rest:
-        whole = model.predict_between(operation.operation, share * operation.bytes_moved).interval
+        whole = times(operation, operation.bytes_moved)
         full.append(whole)
         left = whole
         for group, moved in _by_group(operation, group_of).items():
@@ -61,7 +61,7 @@ def rest_time(
             saved = []
             for level in groups[group].levels:
                 bytes_left = operation.bytes_moved - moved * (1.0 - level / units)
-                narrow = model.predict_between(operation.operation, share * bytes_left).interval
+                narrow = times(operation, bytes_left)
                 saved.append(_difference(whole, narrow if level else _gone(moved, operation, narrow)))
             most = saved[0]
             left = _difference(left, most)
@@ -73,6 +73,26 @@ def rest_time(
         fixed_s=add_times(fixed),
         by_level=tuple(tuple(add_times(each) for each in levels) for levels in savings),
     )
+
+
+class _OperationTimes:
+    """Times of operations of which so many float32 bytes are left, in a network of some dtype."""
+
+    def __init__(self, dtype: Dtype, machinery: Machinery) -> None:
+        self._dtype, self._model, self._kernels = dtype, machinery.performance_model, EligibleKernels(machinery)
+
+    def __call__(self, operation: RestOperation, bytes_left: float) -> Interval:
+        if operation.products:
+            share = bytes_left / operation.bytes_moved
+            whole = add_times([self._product(problem) for problem in operation.products])
+            return Interval(median=share * whole.median, low=share * whole.low, high=share * whole.high)
+        moved = bytes_left * DTYPE_BYTES[self._dtype] / DTYPE_BYTES["float32"]
+        return self._model.predict_between(operation.operation, moved).interval
+
+    def _product(self, problem: Problem) -> Interval:
+        wanted = replace(problem, dtype=self._dtype, threads=self._model.threads)
+        answers = (self._model.predict(wanted, kernel.name) for kernel in self._kernels.dense(wanted))
+        return min(answers, key=lambda answer: answer.median_s).interval
 
 
 def _by_group(operation: RestOperation, group_of: Mapping[str, int]) -> dict[int, float]:

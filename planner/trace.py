@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,6 +38,8 @@ class TracedOperation:
         Activations only; weights are left out.
     weight_bytes : float
         Of parameters with two or more axes that it reads.
+    window : int
+        Pooling: values of the input behind each value of the output; 1 where there is no fixed number.
     """
 
     operation: str
@@ -44,6 +47,7 @@ class TracedOperation:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     weight_bytes: float = 0.0
+    window: int = 1
 
 
 Trace = tuple[TracedOperation, ...]
@@ -75,3 +79,15 @@ def module_names(model: nn.Module) -> dict[str, str]:
 def weight_bytes(parameters: Iterable[Tensor]) -> float:
     """Bytes of those parameters that are matrices or larger; scales and biases do not count."""
     return float(sum(p.numel() * p.element_size() for p in parameters if p.dim() >= 2))
+
+
+POOLING = frozenset(f"{kind}pool{axes}d" for kind in ("avg", "max") for axes in (1, 2, 3)) | {"maxpool2dwithindices"}
+
+
+def pooling_window(operation: str, kernel_size: Any) -> int:
+    """Values in a window of `kernel_size` along each of the axes that the operation is named after; 1 if no pooling."""
+    if operation not in POOLING:
+        return 1
+    if isinstance(kernel_size, int):
+        return int(kernel_size ** int(operation.partition("pool")[2][0]))
+    return math.prod(kernel_size)

@@ -47,8 +47,8 @@ SPREAD_SHARE = 0.45
 """Of the budget for layers of real networks; the rest is for random layers that the performance model asks for."""
 CHOICE_SHARES = (0.65, 0.85, 1.0)
 """Shares of the budget at which the model is asked again."""
-CANDIDATES = 400
-"""Random layers that it may choose from each time."""
+CANDIDATES, CANDIDATES_EACH = 400, 2
+"""Random layers that it may choose from each time: at least so many, and so many for each that time allows."""
 CANDIDATE_SEED = 1_000_003
 KEEP_EVERY_S = 10.0
 WATCHED_UNIT: CpuUnit = "fma_f32"
@@ -186,8 +186,9 @@ class _Session:
         candidates = fresh_problems(self._request.budget, self._request.threads, seed=CANDIDATE_SEED)
         for end in CHOICE_SHARES:
             if self._elapsed_s() < end * self._table.total_s - self._table.problem_s:
-                pool = [problem for problem in islice(candidates, CANDIDATES) if problem not in self._known]
                 count = math.ceil((end * self._table.total_s - self._elapsed_s()) / self._table.problem_s)
+                offered = islice(candidates, max(CANDIDATES, CANDIDATES_EACH * count))
+                pool = [problem for problem in offered if problem not in self._known]
                 self._progress("choosing what to measure", 0, 1)
                 self.measure(choose(self.profile, pool, count), share=end)
 

@@ -10,7 +10,7 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.perfmodel.baselines import baselines_of
 from sparseplan.perfmodel.fit import fit_performance_model
-from sparseplan.perfmodel.judge import EVERYTHING, MODEL, Case, judge
+from sparseplan.perfmodel.judge import EVERYTHING, MODEL, REPEATED, Case, judge
 from sparseplan.perfmodel.schema import Quality
 from sparseplan.profiles.schema import KernelSample
 from sparseplan.profiles.timing import TimeStats
@@ -116,3 +116,14 @@ def test_baselines_know_what_the_profile_holds() -> None:
     assert not math.isnan(naive_s)
     for baseline in baselines.values():
         assert baseline.times([LAYER], "linear_dense_f32_nchw__torch")[0] > 0.0
+
+
+def test_the_first_take_foretells_the_later_ones() -> None:
+    first, *later = (case(sparse_s, 3.0) for sparse_s in (1.0, 1.2, 1.3))
+    pooled = replace(first, takes=tuple(each.samples for each in (first, *later)))
+    model = fit_performance_model(profile_of(()), REGISTRY)
+    rows = judge([pooled], model, {})
+    (quality,) = (row.quality for row in rows if (row.predictor, row.family) == (REPEATED, EVERYTHING))
+    assert quality.median_error_frac == pytest.approx(1.0 - 1.0 / 1.25)
+    assert (quality.decisions, quality.decisions_right_frac, quality.regret_frac) == (1, 1.0, 0.0)
+    assert quality.coverage_frac is None

@@ -14,6 +14,7 @@ from sparseplan.planner.capture_export import trace_by_export
 from sparseplan.planner.capture_fx import trace_by_fx
 from sparseplan.planner.capture_hooks import trace_by_hooks
 from sparseplan.planner.example import random_example
+from sparseplan.planner.rest_operations import rest_operations
 from sparseplan.planner.trace import Trace
 from sparseplan.zoo.bert import Encoder
 from sparseplan.zoo.gpt2 import DecoderBlock
@@ -229,6 +230,24 @@ def test_wrong_input_shape_inside_a_functional_operation() -> None:
         capture(model, torch.randn(1, 1, 10, 10))
 
 
+class Pools(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.pool = nn.MaxPool2d((3, 2), stride=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.conv(x))
+
+
+@pytest.mark.parametrize("trace", [trace_by_export, trace_by_fx, trace_by_hooks])
+def test_pooling_reads_its_input_once_for_each_window(trace: Callable[[nn.Module, Tensor], Trace]) -> None:
+    traced = trace(Pools().eval(), torch.randn(BATCH, 1, 8, 8))
+    rest = rest_operations(traced, frozenset({"conv"}))
+    moved = [each.bytes_moved for each in rest if each.operation == "max_pool"]
+    assert moved == [(6 + 1) * BATCH * 4 * 6 * 7 * 4]
+
+
 class Decoder(nn.Module):
     """Token ids through a decoder block with written-out attention, and an output layer tied to the embedding."""
 
@@ -255,6 +274,12 @@ def test_a_decoder_block_on_token_ids() -> None:
     reasons = {layer.name: layer.reason for layer in captured.skipped}
     assert "outside a Conv1d, Conv2d or Linear" in reasons["functional linear"]
     assert "embedding has no sparse kernel" in reasons["embed"]
+    # Scores and values of written-out attention, and the output layer, whose weight is the embedding's.
+    assert [product for operation in captured.rest for product in operation.products] == [
+        Problem(op="linear", n=BATCH * 2 * 5, c_in=4, c_out=5),
+        Problem(op="linear", n=BATCH * 2 * 5, c_in=5, c_out=4),
+        Problem(op="linear", n=BATCH * 5, c_in=8, c_out=11),
+    ]
 
 
 def test_an_encoder_like_bert() -> None:
@@ -277,6 +302,11 @@ def test_a_vision_transformer() -> None:
         "blocks.0.mlp.fc2",
         "head",
     }
+    # 196 patches and the class token, two heads of 8.
+    scores = Problem(op="linear", n=2 * 197, c_in=8, c_out=197)
+    weighted = Problem(op="linear", n=2 * 197, c_in=197, c_out=8)
+    assert [each.products for each in captured.rest if each.products] == [(scores, weighted)]
+    assert [each.bytes_moved for each in captured.rest if each.operation == "softmax"] == [2.0 * scores.output_bytes]
 
 
 class Speech(nn.Module):

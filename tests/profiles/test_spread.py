@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparseplan.profiles.schema import Budget
-from sparseplan.profiles.spread import BATCHES, FAMILIES, MOST_FLOP, MOST_WEIGHTS, spread_problems
+from sparseplan.profiles.spread import BATCHES, FAMILIES, MOST_FLOP, MOST_WEIGHTS, ROWS, spread_problems
 
 
 def test_the_same_arguments_give_the_same_problems() -> None:
@@ -21,7 +21,8 @@ def test_no_problem_comes_twice() -> None:
 def test_a_prefix_is_a_spread(count: int) -> None:
     prefix = spread_problems("quick", 2)[:count]
     assert {(p.op, p.dtype, p.pattern) for p in prefix} == {(f.op, f.dtype, f.pattern) for f in FAMILIES}
-    assert {p.n for p in prefix} == set(BATCHES)
+    assert {p.n for p in prefix if p.op == "conv2d"} == set(BATCHES)
+    assert {p.n for p in prefix if p.op == "linear"} == set(ROWS)
     assert {p.threads for p in prefix} == {1, 2}
     assert {p.kernel[0] for p in prefix if p.op == "conv2d"} == {1, 3, 5, 7}
     sparse = [p.sparsity for p in prefix if p.pattern == "unstructured"]

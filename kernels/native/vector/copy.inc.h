@@ -44,9 +44,15 @@ void copy_part_word(const char* from, int64_t pixel_bytes, int64_t count, int64_
     }
 }
 
-// The words of one group of `count` pixels.
-void copy_pixels(const sparseplan::VectorPlan& plan, const char* from, int64_t pixel_bytes, int64_t count, char* to) {
-    const int64_t whole = plan.group_bytes / 4;
+// Neighbouring channels of a pixel, and the words that they become.
+struct Channels {
+    int64_t offset, bytes, words;  // from the first channel of all, in bytes
+};
+
+// Their words of `count` pixels.
+void copy_pixels(const sparseplan::VectorPlan& plan, const Channels& channels, const char* from, int64_t pixel_bytes,
+                 int64_t count, char* to) {
+    const int64_t whole = channels.bytes / 4;
     for (int64_t i = 0; i < count; i += kLanes) {
         const int some = static_cast<int>(smaller(count - i, kLanes));
         for (int64_t word = 0; word < whole; word += kLanes) {
@@ -55,28 +61,29 @@ void copy_pixels(const sparseplan::VectorPlan& plan, const char* from, int64_t p
                             plan.word_bytes);
         }
     }
-    if (whole < plan.group_words) {
-        copy_part_word(from + whole * 4, pixel_bytes, count, plan.group_bytes - whole * 4, to + whole * plan.word_bytes);
+    if (whole < channels.words) {
+        copy_part_word(from + whole * 4, pixel_bytes, count, channels.bytes - whole * 4, to + whole * plan.word_bytes);
     }
 }
 
-void pad_pixels(const sparseplan::VectorPlan& plan, int64_t count, char* to) {
+void pad_pixels(const sparseplan::VectorPlan& plan, int64_t words, int64_t count, char* to) {
     const Vec value = padding_vector(plan.padding_word);
-    for (int64_t word = 0; word < plan.group_words; ++word) {
+    for (int64_t word = 0; word < words; ++word) {
         float* plane = reinterpret_cast<float*>(to + word * plan.word_bytes);
         for (int64_t i = 0; i < count; i += kLanes) store(plane + i, value);
     }
 }
 
-// Group `g` of a band; `to` is the copy of its first word.
-void copy_group(const sparseplan::VectorPlan& plan, const Band& band, const char* x, int64_t g, char* to) {
+// Some channels of a band; `to` is the copy of their first word.
+void copy_channels(const sparseplan::VectorPlan& plan, const Band& band, const char* x, const Channels& channels,
+                   char* to) {
     const int64_t pixel_bytes = plan.groups * plan.group_bytes, step = plan.stride_w * pixel_bytes;
     const int64_t lines = smaller(band.line_end - band.line_begin, plan.h_out);
     const int64_t rows = plan.rows - plan.h_out + lines;  // that a band reads of one image
     const int64_t columns = plan.pitch - plan.band_columns + band.columns;
     int64_t position = 0;
     for (int64_t line = band.line_begin; line < band.line_end; line += lines) {
-        const char* image = x + line / plan.h_out * plan.h_in * plan.w_in * pixel_bytes + g * plan.group_bytes;
+        const char* image = x + line / plan.h_out * plan.h_in * plan.w_in * pixel_bytes + channels.offset;
         const int64_t top = line % plan.h_out * plan.stride_h - plan.pad_h;
         for (int64_t row = 0; row < rows; ++row, position += plan.pitch) {
             for (int64_t phase = 0; phase < plan.phases_h_count * plan.phases_w_count; ++phase) {
@@ -90,12 +97,22 @@ void copy_group(const sparseplan::VectorPlan& plan, const Band& band, const char
                     const int64_t last = plan.w_in - 1 - left;
                     end = larger(begin, last < 0 ? 0 : smaller(last / plan.stride_w + 1, columns));
                 }
-                pad_pixels(plan, begin, plane);
-                copy_pixels(plan, image + (y * plan.w_in + left + begin * plan.stride_w) * pixel_bytes, step, end - begin,
-                            plane + begin * 4);
-                pad_pixels(plan, columns - end, plane + end * 4);
+                pad_pixels(plan, channels.words, begin, plane);
+                copy_pixels(plan, channels, image + (y * plan.w_in + left + begin * plan.stride_w) * pixel_bytes, step,
+                            end - begin, plane + begin * 4);
+                pad_pixels(plan, channels.words, columns - end, plane + end * 4);
             }
         }
+    }
+}
+
+// All channels of a band: at once where groups fill whole words, as these then follow each other like those of a group.
+void copy_band(const sparseplan::VectorPlan& plan, const Band& band, const char* x, char* to) {
+    const bool at_once = plan.group_bytes % 4 == 0;
+    const int64_t pieces = at_once ? 1 : plan.groups, groups = plan.groups / pieces;
+    const int64_t bytes = groups * plan.group_bytes, words = groups * plan.group_words;
+    for (int64_t i = 0; i < pieces; ++i) {
+        copy_channels(plan, band, x, {i * bytes, bytes, words}, to + i * words * plan.word_bytes);
     }
 }
 

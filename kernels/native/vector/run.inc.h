@@ -130,8 +130,7 @@ inline int64_t block_at(const sparseplan::VectorPlan& plan, int64_t num, int64_t
 // copy.
 void run_share(const sparseplan::VectorPlan& plan, const Bands& bands, int64_t share, int64_t shares, const char* x,
                const Output& output) {
-    const int64_t group_bytes = plan.group_words * plan.word_bytes;
-    const int64_t copy_floats = plan.copies_input ? plan.groups * group_bytes / 4 : 0;
+    const int64_t copy_floats = plan.copies_input ? plan.groups * plan.group_words * plan.word_bytes / 4 : 0;
     char* copy = reinterpret_cast<char*>(sparseplan::thread_scratch(sparseplan::Slot::input, copy_floats));
     const int64_t total = plan.n * plan.h_out * plan.w_out;
     const int64_t begin = total * share / shares, end = total * (share + 1) / shares;
@@ -143,9 +142,7 @@ void run_share(const sparseplan::VectorPlan& plan, const Bands& bands, int64_t s
         const int64_t first = from >= begin ? 0 : block_at(plan, smaller(begin - from, pixels), pixels);
         const int64_t last = block_at(plan, smaller(end - from, pixels), pixels);
         if (first == last) continue;
-        for (int64_t g = 0; plan.copies_input && g < plan.groups; ++g) {
-            copy_group(plan, band, x, g, copy + g * group_bytes);
-        }
+        if (plan.copies_input) copy_band(plan, band, x, copy);
         const Region next = index + 1 < bands.count ? region_of(plan, band_at(plan, bands, index + 1), x) : Region{x, 0};
         compute_band(plan, band, plan.copies_input ? copy : x, first, last, next, output);
     }
