@@ -8,6 +8,7 @@ and patterns, so that what a model misses of them differs from one to the next: 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -45,7 +46,7 @@ def drift_of(samples: Sequence[KernelSample], residuals: Floats) -> Floats:
     common = np.zeros(count)
     known = np.zeros(count)
     ends = np.searchsorted(turns, np.arange(count + 1))
-    for turn, (begin, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+    for turn, (begin, end) in enumerate(pairwise(ends)):
         found = residuals[begin:end][np.isfinite(residuals[begin:end])]
         if len(found):
             common[turn], known[turn] = np.clip(np.median(found), -MOST, MOST), 1.0
@@ -57,4 +58,4 @@ def drift_of(samples: Sequence[KernelSample], residuals: Floats) -> Floats:
 def _turns(samples: Sequence[KernelSample]) -> np.ndarray:
     """[samples]: which turn of the profiler took them; a turn times all kernels of a problem and its dense rivals."""
     layers = [sample.problem.as_dense() for sample in samples]
-    return np.cumsum([0, *(one != other for one, other in zip(layers, layers[1:], strict=False))][: len(layers)])
+    return np.cumsum([0, *(one != other for one, other in pairwise(layers))][: len(layers)])

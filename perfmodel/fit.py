@@ -154,7 +154,7 @@ def _fit_kernel(spec: KernelSpec, measured: _Data, drift: Floats) -> _Fitted:
         AnchorSamples(
             problems=data.problems,
             log_work=np.log(data.terms.work_frac),
-            # As measured: layers of one network lie side by side, and what the model misses of them is not the machine's.
+            # As measured: layers of one network come in a row, and what the model misses of them is not drift.
             log_time=np.log(measured.measured_s),
             log_base=log_base,
             noise_frac=data.noise_frac,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import traceback
 import warnings
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

@@ -107,7 +107,7 @@ def _bytes_moved(operation: TracedOperation) -> float:
 
 
 def _products(operation: TracedOperation) -> Iterator[Problem]:
-    """Linear layers of the work of an operation: [rows, inner] times [inner, columns], all matrices of a batch in one."""
+    """Linear layers of the work of an operation, all matrices of a batch in one."""
     shapes = [value.shape for value in operation.inputs]
     if operation.operation in _ATTENTION and len(shapes) >= 3:
         query, key, value = shapes[:3]
