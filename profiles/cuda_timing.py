@@ -6,6 +6,7 @@ its times are those of the GPU alone. Eager times are what a caller waits for wh
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -67,9 +68,16 @@ class CudaGpu:
 
     def graph(self, call: Callable[[], object], repeat: int) -> Callable[[], object]:
         recorded = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(recorded):
-            for _ in range(repeat):
-                call()
+        # What Python happens to free meanwhile may call the driver, which a recording forbids.
+        collected = gc.isenabled()
+        gc.disable()
+        try:
+            with torch.cuda.graph(recorded):
+                for _ in range(repeat):
+                    call()
+        finally:
+            if collected:
+                gc.enable()
         return recorded.replay
 
     def flush(self) -> None:

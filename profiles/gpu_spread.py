@@ -34,20 +34,25 @@ PATTERNS = (
 )
 """With the sparsities measured and the share of the measurements."""
 DTYPE_SHARES: dict[Dtype, float] = {"bfloat16": 1.0, "float16": 0.4, "float32": 0.5}
+_OPS: tuple[Op, ...] = ("conv2d", "linear")
+GPU_FAMILIES = tuple(
+    Family(op=op, dtype=dtype, pattern=pattern, sparsities=sparsities, weight=weight * share)
+    for op in _OPS
+    for dtype, share in DTYPE_SHARES.items()
+    for pattern, sparsities, weight in PATTERNS
+    if pattern != "2:4" or dtype != "float32"
+)
+"""Of 2:4 no library has a float32 product."""
 
 
 def gpu_problems(budget: Budget) -> tuple[Problem, ...]:
     """Problems to measure, in an order of which any prefix is a good spread; the same budget gives the same ones."""
     generator = np.random.default_rng(0)
     queue: list[tuple[float, Problem]] = []
-    ops: tuple[Op, ...] = ("conv2d", "linear")
-    for op in ops:
-        for dtype, share in DTYPE_SHARES.items():
-            for pattern, sparsities, weight in PATTERNS:
-                family = Family(op=op, dtype=dtype, pattern=pattern, sparsities=sparsities, weight=weight * share)
-                found = [problem for problem in _of_family(family) if _fits(problem, budget)]
-                order = generator.permutation(len(found))
-                queue += [((rank + 0.5) / family.weight, found[index]) for rank, index in enumerate(order)]
+    for family in GPU_FAMILIES:
+        found = [problem for problem in _of_family(family) if _fits(problem, budget)]
+        order = generator.permutation(len(found))
+        queue += [((rank + 0.5) / family.weight, found[index]) for rank, index in enumerate(order)]
     return tuple(problem for _, problem in sorted(queue, key=lambda entry: entry[0]))
 
 

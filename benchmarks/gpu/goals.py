@@ -171,7 +171,7 @@ def _failure(timing: CudaTiming, call: Call) -> str | None:
             if timing.launch == "graph":
                 timing.gpu.graph(call, 1)()
                 timing.gpu.wait()
-    except RuntimeError as failure:
+    except (RuntimeError, SparseplanError) as failure:
         return _first_line(failure)
     return None
 
@@ -211,8 +211,8 @@ def tune_tiles(case: Case, *, device: torch.device, gpu: Gpu, until_s: float) ->
             with torch.inference_mode():
                 error = _error_of(inputs, run_product(packed, x))
                 (time_s,) = timing.measure_alternating([partial(run_product, packed, x)], budget_s=CASE_S / 4)
-        except RuntimeError as reason:
-            # What Triton and the driver raise where a tile takes more registers or memory than there is.
+        except (RuntimeError, SparseplanError) as reason:
+            # What the driver and our kernels raise where a tile takes more registers or memory than there is.
             yield Row(**_blank(case, name), rel_error=None, reason=_first_line(reason))
             continue
         yield Row(

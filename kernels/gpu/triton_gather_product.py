@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.errors import TritonError
+
+FAILURE: type[Exception] = TritonError
+"""Of compiling for, or launching on, a device that has too little for a tile; no RuntimeError, as torch's are."""
 
 IS_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 """The interpreter keeps bfloat16 as bits and would multiply these; as float32 they are the same numbers."""

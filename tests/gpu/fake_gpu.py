@@ -46,3 +46,11 @@ class FakeGpu:
 
     def flush(self) -> None:
         self.flushes += 1
+
+
+class Ticking(FakeGpu):
+    """Each look at the clock finds it a millisecond later."""
+
+    def mark(self) -> object:
+        self.now_s += 1e-3
+        return self.now_s

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_gpu import FakeGpu
+from fake_gpu import Ticking
 from gpu_profile import FINGERPRINT, gpu_profile
 from gpu_samples import HOPPER
 
@@ -33,12 +33,6 @@ from torch import nn
 def model():
     return nn.Sequential(nn.Linear(2048, 2048), nn.ReLU(), nn.Linear(2048, 2048))
 """
-
-
-class Ticking(FakeGpu):
-    def mark(self) -> object:
-        self.now_s += 1e-3
-        return self.now_s
 
 
 def test_a_profile_is_measured_stored_and_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
