@@ -13,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 OWN = "sparseplan"
+NEEDED = ("torch", "triton", "numpy", "scipy", "scikit-learn", "pillow")
+"""Not in the bundle unless asked for: large, and beside torch on most machines with a GPU."""
 
 
 def unpack(wheels: Path, folder: Path) -> list[str]:
@@ -46,3 +48,9 @@ if __name__ == "__main__":
     sys.stdout.write(f"laid out: {', '.join(found) or 'nothing'}\n")
     if not _is_here(OWN) and OWN not in found:
         raise SystemExit(f"{sys.argv[1]} holds no wheel of {OWN}; run 'make gpu-bundle' where packages can be fetched")
+    laid_out = {name.lower().replace("_", "-") for name in found}
+    if missing := [name for name in NEEDED if name not in laid_out and not _is_here(name)]:
+        raise SystemExit(
+            f"{sys.executable} lacks {', '.join(missing)}; use another Python (GPU_PYTHON), or carry them: "
+            f"make gpu-bundle BUNDLE_ALSO='{' '.join(missing)}'"
+        )
