@@ -196,6 +196,14 @@ def constants(problem: Problem, tile: Tile, *, relu: bool, has_bias: bool, adds:
     }
 
 
+def specialisation(problem: Problem) -> tuple[object, ...]:
+    """What decides whether problems share compiled code: all that Triton compiles for, as `run_product` calls it."""
+    tile = tile_of(problem)
+    sizes = (problem.c_in, problem.c_out, problem.c_out // problem.groups)
+    fixed = constants(problem, tile, relu=True, has_bias=True, adds=False)
+    return (problem.dtype, *fixed.values(), tile.warps, tile.stages, *((size == 1, size % 16 == 0) for size in sizes))
+
+
 def product_cost(problem: Problem) -> Cost:
     """Work of one run under a random weight of the pattern, padding to tiles and steps included.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,16 @@ from fake_gpu import Ticking  # noqa: E402
 from gpu_profile import gpu_profile  # noqa: E402
 
 from benchmarks.gpu import __main__ as bench  # noqa: E402
+from benchmarks.gpu.compile_first import to_compile  # noqa: E402
 from benchmarks.gpu.goals import Case, cases, measure_case, other_tiles  # noqa: E402
 from benchmarks.gpu.networks import NETWORK_CASES, NetworkCase, NetworkRow, measure_networks  # noqa: E402
 from benchmarks.gpu.unpack_bundle import unpack  # noqa: E402
-from sparseplan.kernels.gpu.gather_product import tile_of  # noqa: E402
+from sparseplan.kernels.gpu.gather_product import specialisation, tile_of  # noqa: E402
 from sparseplan.kernels.gpu.machine import gpu_machine  # noqa: E402
 from sparseplan.kernels.problem import Problem  # noqa: E402
 from sparseplan.kernels.registry import REGISTRY  # noqa: E402
 from sparseplan.kernels.select import eligible  # noqa: E402
+from sparseplan.profiles.gpu_spread import gpu_problems  # noqa: E402
 from sparseplan.profiles.stopwatch import gpu_stopwatch  # noqa: E402
 from sparseplan.profiles.store import save_profile  # noqa: E402
 
@@ -117,6 +119,16 @@ def test_planned_networks_are_measured(tmp_path: Path, monkeypatch: pytest.Monke
     assert {(case.model, case.shape[0]) for case in NETWORK_CASES} == {
         (model, batch) for model in ("zoo:resnet50", "zoo:vit_small") for batch in (1, 64)
     }
+
+
+def test_each_code_is_compiled_once() -> None:
+    problems = [case.problem for case in cases()] + list(gpu_problems("standard")[:250])
+    found = to_compile(problems, HOPPER)
+    assert 10 < len(found) < 100
+    assert len({specialisation(problem) for problem in found}) == len(found)
+    wide = Problem(op="linear", n=512, c_in=256, c_out=256, dtype="bfloat16").with_sparsity("block:64x64", 0.5)
+    other = replace(wide, n=640, c_in=320)
+    assert to_compile([wide, other, replace(wide, c_in=250)], HOPPER) == (wide, replace(wide, c_in=250))
 
 
 class _Once:
