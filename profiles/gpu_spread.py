@@ -57,7 +57,7 @@ def gpu_problems(budget: Budget) -> tuple[Problem, ...]:
 
 
 def _of_family(family: Family) -> Iterator[Problem]:
-    layers = CONV_LAYERS if family.op == "conv2d" else (*LINEAR_LAYERS, *TRANSFORMER_LAYERS)
+    layers = CONV_LAYERS if family.op == "conv2d" else dict.fromkeys((*LINEAR_LAYERS, *TRANSFORMER_LAYERS))
     for layer in layers:
         for n in BATCHES if family.op == "conv2d" else ROWS:
             plain = dense_problem(layer, n=n, dtype=family.dtype)
