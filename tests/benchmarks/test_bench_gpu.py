@@ -21,7 +21,7 @@ from benchmarks.gpu import __main__ as bench  # noqa: E402
 from benchmarks.gpu.compile_first import to_compile  # noqa: E402
 from benchmarks.gpu.goals import Case, cases, measure_case, other_tiles  # noqa: E402
 from benchmarks.gpu.networks import NETWORK_CASES, NetworkCase, NetworkRow, measure_networks  # noqa: E402
-from benchmarks.gpu.unpack_bundle import unpack  # noqa: E402
+from benchmarks.gpu.unpack_bundle import lacking, unpack  # noqa: E402
 from sparseplan.kernels.gpu.gather_product import specialisation, tile_of  # noqa: E402
 from sparseplan.kernels.gpu.machine import gpu_machine  # noqa: E402
 from sparseplan.kernels.problem import Problem  # noqa: E402
@@ -160,6 +160,14 @@ def test_wheels_that_are_here_stay_packed(tmp_path: Path) -> None:
         archive.writestr("other/__init__.py", "")
     with pytest.raises(SystemExit, match="is not for this Python"):
         unpack(tmp_path, tmp_path / "site")
+
+
+def test_what_the_bundle_does_not_carry_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "benchmarks.gpu.unpack_bundle.NEEDED", {"torch": "torch", "absent-one": "no_module_of_this_name"}
+    )
+    assert lacking([]) == ["absent-one"]
+    assert lacking(["absent_one"]) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
