@@ -17,6 +17,7 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.perfmodel.fit import fit_performance_model
 from sparseplan.perfmodel.limits import limits_of
+from sparseplan.perfmodel.network import GPU_ASSUMED
 from sparseplan.profiles import profile_gpu as profile_gpu_module
 from sparseplan.profiles.cuda_ceilings import Workload
 from sparseplan.profiles.cuda_timing import CudaGpu
@@ -79,6 +80,7 @@ def test_the_model_foresees_where_blocks_pay() -> None:
     rows = [Problem(op="linear", n=n, c_in=2048, c_out=2048, dtype="bfloat16") for n in (64, 512, 4096)]
     sparse = [row.with_sparsity("block:64x64", sparsity) for row in rows for sparsity in (0.5, 0.75, 0.9)]
     model = fit_performance_model(gpu_profile([*rows, *sparse]), REGISTRY)
+    assert model.network == GPU_ASSUMED
     dense = model.predict(LARGE, "linear_dense_bf16_nchw__cublas_fused").median_s
     times = [
         model.predict(LARGE.with_sparsity("block:64x64", sparsity), "linear_blocks_bf16_nchw__triton").median_s
