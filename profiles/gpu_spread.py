@@ -31,6 +31,7 @@ PATTERNS = (
     ("2:4", (0.5,), 0.7),
     ("shape", STRUCTURED_SPARSITIES, 0.4),
     ("channel", STRUCTURED_SPARSITIES, 0.3),
+    ("unstructured", (0.9, 0.95, 0.98), 0.3),
 )
 """With the sparsities measured and the share of the measurements."""
 DTYPE_SHARES: dict[Dtype, float] = {"bfloat16": 1.0, "float16": 0.4, "float32": 0.5}
@@ -40,9 +41,9 @@ GPU_FAMILIES = tuple(
     for op in _OPS
     for dtype, share in DTYPE_SHARES.items()
     for pattern, sparsities, weight in PATTERNS
-    if pattern != "2:4" or dtype != "float32"
+    if (pattern != "2:4" or dtype != "float32") and (pattern != "unstructured" or (op, dtype) == ("conv2d", "float32"))
 )
-"""Of 2:4 no library has a float32 product."""
+"""Of 2:4 no library has a float32 product, and direct sparse convolution is for float32 alone."""
 
 
 def gpu_problems(budget: Budget) -> tuple[Problem, ...]:

@@ -105,6 +105,8 @@ def cases() -> tuple[Case, ...]:
     found.append(Case(name="64x64 blocks 90 % one row", problem=single.with_sparsity("block:64x64", 0.9), asked=None))
     found.append(Case(name="2:4 one row", problem=single.with_sparsity("2:4", 0.5), asked=None))
     found.append(Case(name="shape 50 % linear 4096^3", problem=SQUARE.with_sparsity("shape", 0.5), asked=None))
+    exact = replace(found[4].problem, dtype="float32").with_sparsity("unstructured", 0.95)
+    found.append(Case(name="95 % zeros anywhere, ResNet-50 3x3 of 128, float32", problem=exact, asked=None))
     return tuple(found)
 
 
