@@ -101,7 +101,8 @@ def tune(
         )
 
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(first.threads)
+    if machine.device == "cpu":
+        torch.set_num_threads(first.threads)
     try:
         result = close_loop(
             model,
