@@ -44,6 +44,7 @@ test-gpu:
 
 # Wheels of sparseplan and of its small dependencies for the python of the GPU's machine: make gpu-bundle BUNDLE_PYTHON=python3.12
 BUNDLE_PYTHON ?= python3.12
+BUNDLE_ALSO ?=
 gpu-bundle:
 	$(BUNDLE_PYTHON) -m venv build/bundle-venv
 	build/bundle-venv/bin/pip install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
@@ -51,7 +52,7 @@ gpu-bundle:
 	build/bundle-venv/bin/pip wheel --quiet --no-deps --no-build-isolation --config-settings build-dir=build/bundle --wheel-dir build/gpu-bundle .
 	build/bundle-venv/bin/pip download --quiet --no-deps --only-binary :all: --constraint constraints.txt --dest build/gpu-bundle \
 		pydantic pydantic_core annotated-types typing-inspection typing_extensions psutil pytest pluggy iniconfig packaging Pygments \
-		safetensors rich markdown-it-py mdurl jinja2 MarkupSafe hypothesis sortedcontainers torch-pruning joblib threadpoolctl
+		safetensors rich markdown-it-py mdurl jinja2 MarkupSafe hypothesis sortedcontainers torch-pruning joblib threadpoolctl $(BUNDLE_ALSO)
 	du -sh build/gpu-bundle
 
 # Native code under AddressSanitizer and UndefinedBehaviorSanitizer, and under ThreadSanitizer (GCC).

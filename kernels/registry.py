@@ -20,7 +20,7 @@ from . import (
 )
 from .errors import InputError
 from .gpu import dense as gpu_dense
-from .gpu import gather_product, semi_structured
+from .gpu import direct_convolution, gather_product, sas_halves, semi_structured
 from .spec import KernelSpec
 
 REGISTRY: tuple[KernelSpec, ...] = (
@@ -38,6 +38,8 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *gpu_dense.KERNELS,
     *gather_product.KERNELS,
     *semi_structured.KERNELS,
+    *sas_halves.KERNELS,
+    *direct_convolution.KERNELS,
 )
 
 

@@ -21,6 +21,7 @@ from .fit_roofline import fit_roofline
 from .interval import FEW_SAMPLES, UNKNOWN, LogInterval, conformal_interval
 from .kernel_model import KernelModel, domain_of, hardness
 from .limits import Floats, Limits, limits_of
+from .network import ASSUMED, GPU_ASSUMED
 from .predict import PerformanceModel
 from .residual import fit_residual
 from .roofline import PRIOR, Roofline, combine, roofline_times
@@ -106,6 +107,7 @@ def fit_performance_model(profile: MachineProfile, registry: Sequence[KernelSpec
         threads=profile.threads,
         kernels=kernels,
         elementwise=fit_elementwise(profile.elementwise, limits, profile.threads),
+        network=GPU_ASSUMED if profile.device == "cuda" else ASSUMED,
     )
     return with_networks(model, profile.networks)
 

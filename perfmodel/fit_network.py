@@ -16,8 +16,8 @@ from .predict import PerformanceModel
 MODEL_ERROR = 0.05
 """Typical misfit of a network, in natural logarithms of time."""
 PRIOR_WIDTH = np.log([2.0, 2.0, 2.0, 1.3])
-"""Factors by which the terms may leave `ASSUMED` as easily as a network its prediction: a few networks fix them only
-roughly."""
+"""Factors by which the terms may leave what is assumed as easily as a network its prediction: a few networks fix them
+only roughly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,8 @@ def with_networks(model: PerformanceModel, samples: Sequence[NetworkSample]) -> 
     if not known:
         return model
     parts = [network_parts(sample, model) for sample in known]
-    return replace(model, network=fit_network_terms(parts, np.array([sample.time_s.median for sample in known])))
+    measured_s = np.array([sample.time_s.median for sample in known])
+    return replace(model, network=fit_network_terms(parts, measured_s, prior=model.network))
 
 
 def network_parts(sample: NetworkSample, model: PerformanceModel) -> NetworkParts:
@@ -59,21 +60,23 @@ def network_time_s(parts: NetworkParts, terms: NetworkTerms) -> float:
     return around_s + parts.layers_s + terms.refetch_frac * parts.waits_s + terms.between_scale * parts.between_s
 
 
-def fit_network_terms(parts: Sequence[NetworkParts], measured_s: Floats) -> NetworkTerms:
-    """Robust least squares on the logarithm of time, held near `ASSUMED`.
+def fit_network_terms(
+    parts: Sequence[NetworkParts], measured_s: Floats, *, prior: NetworkTerms = ASSUMED
+) -> NetworkTerms:
+    """Robust least squares on the logarithm of time, held near `prior`.
 
     Parameters
     ----------
     measured_s : array
         [networks], medians.
     """
-    prior = np.log(astuple(ASSUMED))
+    log_prior = np.log(astuple(prior))
 
     def residuals(vector: Floats) -> Floats:
         predicted_s = [network_time_s(each, _from_vector(vector)) for each in parts]
-        return np.concatenate([np.log(predicted_s / measured_s) / MODEL_ERROR, (vector - prior) / PRIOR_WIDTH])
+        return np.concatenate([np.log(predicted_s / measured_s) / MODEL_ERROR, (vector - log_prior) / PRIOR_WIDTH])
 
-    return _from_vector(optimize.least_squares(residuals, prior, loss="soft_l1").x)
+    return _from_vector(optimize.least_squares(residuals, log_prior, loss="soft_l1").x)
 
 
 def _from_vector(vector: Floats) -> NetworkTerms:

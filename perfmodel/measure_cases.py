@@ -12,8 +12,9 @@ from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import KernelSpec, Machine
 from ..profiles.profile_machine import expected_time_s
-from ..profiles.sample_kernels import kernels_to_time, pooled_sample, sample_kernels
+from ..profiles.sample_kernels import kernels_to_time, pooled_sample, sample_on
 from ..profiles.schema import KernelSample
+from ..profiles.stopwatch import HOST, Stopwatch
 from .judge import Case
 
 TAKES = 3
@@ -36,6 +37,7 @@ def measure_cases(
     seed: int,
     budget_s: float,
     problem_s: float,
+    watch: Stopwatch = HOST,
     progress: Progress = silent,
 ) -> tuple[Case, ...]:
     """Measure problems until they or a third of the budget end, then all of these twice again.
@@ -48,16 +50,18 @@ def measure_cases(
         May be endless.
     budget_s, problem_s : float
         Wall-clock time for all, and for the timings of one.
+    watch : Stopwatch
+        Of the machine's device.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device=watch.device).manual_seed(seed)
     begin_s = time.perf_counter()
     takes: dict[_Work, list[tuple[KernelSample, ...]]] = {}
 
     def take(work: _Work) -> None:
         torch.set_num_threads(work.problem.threads)
-        takes.setdefault(work, []).append(
-            sample_kernels(work.problem, work.kernels, generator=generator, budget_s=problem_s / TAKES)
-        )
+        samples = sample_on(watch, work.problem, work.kernels, generator=generator, budget_s=problem_s / TAKES)
+        if samples:
+            takes.setdefault(work, []).append(samples)
         progress("measuring fresh problems", min(time.perf_counter() - begin_s, budget_s), budget_s)
 
     threads_before = torch.get_num_threads()
@@ -67,7 +71,7 @@ def measure_cases(
             if left_s <= 0.0:
                 break
             work = _work(problem, machine, registry)
-            if work is not None and expected_time_s(problem, len(work.kernels)) <= left_s:
+            if work is not None and expected_time_s(problem, len(work.kernels), machine.device) <= left_s:
                 take(work)
         for work in (TAKES - 1) * tuple(takes):
             take(work)

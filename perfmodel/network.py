@@ -30,3 +30,6 @@ class NetworkTerms:
 
 ASSUMED = NetworkTerms(call_s=30e-6, layer_s=4e-6, refetch_frac=0.4, between_scale=1.3)
 """Where no network was measured: middle values of 18 networks, compiled by torch 2.13 on two cores of a 4 GHz CPU."""
+GPU_ASSUMED = NetworkTerms(call_s=5e-6, layer_s=1e-7, refetch_frac=0.4, between_scale=1.0)
+"""Likewise on a GPU, where a network is replayed as a CUDA graph: launching it once, and next to nothing for each
+layer, as layers are timed in graphs too. Assumed: no GPU has been measured yet."""

@@ -35,6 +35,11 @@ from .time_options import time_options
 from .width_loss import width_losses
 
 DEFAULT_PATTERNS = ("unstructured", "block:16x1", "filter", "channel", "shape", "filter+shape")
+DEFAULT_PATTERNS_OF: dict[Device, tuple[str, ...]] = {
+    "cpu": DEFAULT_PATTERNS,
+    "cuda": ("block:64x64", "block:32x32", "2:4", "shape"),
+}
+"""Where none are asked for: what kernels of a device can skip fast on many layers."""
 CALL_CEILINGS: dict[Device, str] = {"cpu": "latency_s:torch_op", "cuda": "latency_s:launch_graph"}
 CALL_OPERATIONS: dict[Device, float] = {"cpu": 4.0, "cuda": 1.0}
 """Of calling a swapped layer, beside its kernel, in calls of the smallest torch operation. Measured on two cores of a

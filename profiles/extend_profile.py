@@ -13,8 +13,9 @@ from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import KernelSpec, Machine
 from .measure_elementwise import SIZES_BYTES, measure_elementwise
-from .sample_kernels import kernels_to_time, pooled_sample, sample_kernels
+from .sample_kernels import kernels_to_time, pooled_sample, sample_on
 from .schema import ElementwiseSample, KernelSample, MachineProfile
+from .stopwatch import HOST, Stopwatch
 
 Work = tuple[Problem, str]
 """A problem and the name of a kernel."""
@@ -49,6 +50,7 @@ def extend_profile(
     *,
     machine: Machine,
     registry: Sequence[KernelSpec],
+    watch: Stopwatch = HOST,
     progress: Progress = silent,
 ) -> MachineProfile:
     """Measure problems on this machine, and operations on activations of their sizes, and add them to its profile.
@@ -61,9 +63,11 @@ def extend_profile(
         Of this very machine; see `fingerprint.differences`.
     problems : sequence of Problem
         At the profile's thread count.
+    watch : Stopwatch
+        Of the machine's device.
     """
     start_s = time.perf_counter()
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator(device=watch.device).manual_seed(SEED)
     takes: dict[Work, list[KernelSample]] = defaultdict(list)
     threads_before = torch.get_num_threads()
     try:
@@ -71,11 +75,17 @@ def extend_profile(
         for done, problem in enumerate(PASSES * tuple(problems)):
             progress("measuring the model's layers", done, PASSES * len(problems))
             kernels = kernels_to_time(problem, machine, registry, every_isa=False)
-            for sample in sample_kernels(problem, kernels, generator=generator, budget_s=PROBLEM_S):
+            for sample in sample_on(watch, problem, kernels, generator=generator, budget_s=PROBLEM_S):
                 takes[problem, sample.kernel].append(sample)
         sizes = sorted({max(size, SIZES_BYTES[0]) for problem in problems for size in _activation_bytes(problem)})
         elementwise = tuple(
-            measure_elementwise(threads=profile.threads, budget_s=ELEMENTWISE_S * len(sizes), sizes_bytes=sizes)
+            measure_elementwise(
+                threads=profile.threads,
+                budget_s=ELEMENTWISE_S * len(sizes),
+                sizes_bytes=sizes,
+                device=watch.device,
+                timer=watch.kernels,
+            )
         )
     finally:
         torch.set_num_threads(threads_before)

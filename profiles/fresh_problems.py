@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..kernels.pattern import parse_pattern
 from ..kernels.problem import Problem
+from ..kernels.spec import Device
+from . import gpu_spread
 from .schema import Budget
 from .spread import FAMILIES, MOST_FLOP, MOST_WEIGHTS, Family
 
-LARGEST_BATCH, MOST_ROWS = 128, 512
 CHANNELS = (8, 1024)
-LINEAR_WIDTHS = (48, 4096)
 IMAGE_SIZES = (4, 112)
 KERNEL_SIZES = (1, 3, 5, 7)
 KERNEL_ODDS = (0.35, 0.5, 0.1, 0.05)
@@ -28,7 +28,45 @@ TRIES = 1000
 """Draws until one fits the budget."""
 
 
-def fresh_problems(budget: Budget, threads: int, *, seed: int) -> Iterator[Problem]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Sizes of random layers, and their families, as profiles of a device have them.
+
+    Attributes
+    ----------
+    most_flop, most_weights : mapping
+        Dense work of a layer, a thread, and weights, by budget.
+    """
+
+    families: tuple[Family, ...]
+    largest_batch: int
+    most_rows: int
+    linear_widths: tuple[int, int]
+    most_flop: Mapping[Budget, float]
+    most_weights: Mapping[Budget, float]
+
+
+RANGES: Mapping[Device, Range] = {
+    "cpu": Range(
+        families=FAMILIES,
+        largest_batch=128,
+        most_rows=512,
+        linear_widths=(48, 4096),
+        most_flop=MOST_FLOP,
+        most_weights=MOST_WEIGHTS,
+    ),
+    "cuda": Range(
+        families=gpu_spread.GPU_FAMILIES,
+        largest_batch=gpu_spread.BATCHES[-1],
+        most_rows=gpu_spread.ROWS[-1],
+        linear_widths=(64, 8192),
+        most_flop=gpu_spread.MOST_FLOP,
+        most_weights=dict.fromkeys(gpu_spread.MOST_FLOP, float(gpu_spread.MOST_VALUES)),
+    ),
+}
+
+
+def fresh_problems(budget: Budget, threads: int, *, seed: int, device: Device = "cpu") -> Iterator[Problem]:
     """Random layers under every family of sparsity in turn, without end.
 
     Sizes are drawn evenly in their logarithms, so that small layers come as often as large ones; they are as large as
@@ -36,22 +74,24 @@ def fresh_problems(budget: Budget, threads: int, *, seed: int) -> Iterator[Probl
     """
     generator = np.random.default_rng(seed)
     while True:
-        for family in FAMILIES:
-            yield _draw(family, budget, threads, generator)
+        for family in RANGES[device].families:
+            yield _draw(family, budget, threads, generator, RANGES[device])
 
 
-def under_families(layer: Problem, *, seed: int) -> Iterator[Problem]:
+def under_families(layer: Problem, *, seed: int, device: Device = "cpu") -> Iterator[Problem]:
     """A dense layer under every family of sparsity that its operation and dtype allow, at random sparsities."""
     generator = np.random.default_rng(seed)
-    for family in FAMILIES:
+    for family in RANGES[device].families:
         if family.op == layer.op:
             yield _sparse(replace(layer, dtype=family.dtype), family, generator)
 
 
-def _draw(family: Family, budget: Budget, threads: int, generator: np.random.Generator) -> Problem:
+def _draw(family: Family, budget: Budget, threads: int, generator: np.random.Generator, sizes: Range) -> Problem:
+    make = _conv if family.op == "conv2d" else _linear
     for _ in range(TRIES):
-        problem = _conv(threads, generator) if family.op == "conv2d" else _linear(threads, generator)
-        if problem.flop_dense_equiv <= MOST_FLOP[budget] * threads and problem.weight_count <= MOST_WEIGHTS[budget]:
+        problem = make(threads, generator, sizes)
+        small = problem.weight_count <= sizes.most_weights[budget]
+        if small and problem.flop_dense_equiv <= sizes.most_flop[budget] * threads:
             return _sparse(replace(problem, dtype=family.dtype), family, generator)
     raise AssertionError(f"no layer of the budget {budget!r} in {TRIES} draws")
 
@@ -62,7 +102,7 @@ def _sparse(problem: Problem, family: Family, generator: np.random.Generator) ->
     return problem.with_sparsity(family.pattern, float(generator.uniform(*SPARSITY_RANGE)))
 
 
-def _conv(threads: int, generator: np.random.Generator) -> Problem:
+def _conv(threads: int, generator: np.random.Generator, sizes: Range) -> Problem:
     kernel = int(generator.choice(KERNEL_SIZES, p=KERNEL_ODDS))
     size = max(_log_uniform(IMAGE_SIZES, generator), kernel)
     stride = 2 if generator.random() < STRIDE_ODDS else 1
@@ -70,7 +110,7 @@ def _conv(threads: int, generator: np.random.Generator) -> Problem:
     depthwise = kernel > 1 and generator.random() < DEPTHWISE_ODDS
     return Problem(
         op="conv2d",
-        n=_log_uniform((1, LARGEST_BATCH), generator),
+        n=_log_uniform((1, sizes.largest_batch), generator),
         c_in=c_in,
         c_out=c_in if depthwise else c_out,
         h_in=size,
@@ -83,12 +123,12 @@ def _conv(threads: int, generator: np.random.Generator) -> Problem:
     )
 
 
-def _linear(threads: int, generator: np.random.Generator) -> Problem:
+def _linear(threads: int, generator: np.random.Generator, sizes: Range) -> Problem:
     return Problem(
         op="linear",
-        n=_log_uniform((1, MOST_ROWS), generator),
-        c_in=_log_uniform(LINEAR_WIDTHS, generator),
-        c_out=_log_uniform(LINEAR_WIDTHS, generator),
+        n=_log_uniform((1, sizes.most_rows), generator),
+        c_in=_log_uniform(sizes.linear_widths, generator),
+        c_out=_log_uniform(sizes.linear_widths, generator),
         threads=threads,
     )
 

@@ -31,28 +31,34 @@ PATTERNS = (
     ("2:4", (0.5,), 0.7),
     ("shape", STRUCTURED_SPARSITIES, 0.4),
     ("channel", STRUCTURED_SPARSITIES, 0.3),
+    ("unstructured", (0.9, 0.95, 0.98), 0.3),
 )
 """With the sparsities measured and the share of the measurements."""
 DTYPE_SHARES: dict[Dtype, float] = {"bfloat16": 1.0, "float16": 0.4, "float32": 0.5}
+_OPS: tuple[Op, ...] = ("conv2d", "linear")
+GPU_FAMILIES = tuple(
+    Family(op=op, dtype=dtype, pattern=pattern, sparsities=sparsities, weight=weight * share)
+    for op in _OPS
+    for dtype, share in DTYPE_SHARES.items()
+    for pattern, sparsities, weight in PATTERNS
+    if (pattern != "2:4" or dtype != "float32") and (pattern != "unstructured" or (op, dtype) == ("conv2d", "float32"))
+)
+"""Of 2:4 no library has a float32 product, and direct sparse convolution is for float32 alone."""
 
 
 def gpu_problems(budget: Budget) -> tuple[Problem, ...]:
     """Problems to measure, in an order of which any prefix is a good spread; the same budget gives the same ones."""
     generator = np.random.default_rng(0)
     queue: list[tuple[float, Problem]] = []
-    ops: tuple[Op, ...] = ("conv2d", "linear")
-    for op in ops:
-        for dtype, share in DTYPE_SHARES.items():
-            for pattern, sparsities, weight in PATTERNS:
-                family = Family(op=op, dtype=dtype, pattern=pattern, sparsities=sparsities, weight=weight * share)
-                found = [problem for problem in _of_family(family) if _fits(problem, budget)]
-                order = generator.permutation(len(found))
-                queue += [((rank + 0.5) / family.weight, found[index]) for rank, index in enumerate(order)]
+    for family in GPU_FAMILIES:
+        found = [problem for problem in _of_family(family) if _fits(problem, budget)]
+        order = generator.permutation(len(found))
+        queue += [((rank + 0.5) / family.weight, found[index]) for rank, index in enumerate(order)]
     return tuple(problem for _, problem in sorted(queue, key=lambda entry: entry[0]))
 
 
 def _of_family(family: Family) -> Iterator[Problem]:
-    layers = CONV_LAYERS if family.op == "conv2d" else (*LINEAR_LAYERS, *TRANSFORMER_LAYERS)
+    layers = CONV_LAYERS if family.op == "conv2d" else dict.fromkeys((*LINEAR_LAYERS, *TRANSFORMER_LAYERS))
     for layer in layers:
         for n in BATCHES if family.op == "conv2d" else ROWS:
             plain = dense_problem(layer, n=n, dtype=family.dtype)

@@ -25,7 +25,7 @@ from ..kernels.select import NoKernel, eligible, select, why_ineligible
 from ..kernels.spec import KernelSpec, Machine
 from ..kernels.weights import flop_useful_of, make_weight, with_actual_sparsity
 from .measure_schema import MeasureRecord
-from .timing import measure_alternating
+from .stopwatch import HOST, Stopwatch
 
 BUDGET_S = 1.0
 """Time for the samples of one kernel on one problem."""
@@ -53,6 +53,7 @@ def measure_problems(
     registry: Sequence[KernelSpec],
     folder: Path | None = None,
     threads: int | None = None,
+    watch: Stopwatch = HOST,
     progress: Progress = silent,
 ) -> Iterator[MeasureRecord]:
     """Measure each problem; all kernels of one problem are timed in alternation.
@@ -65,6 +66,8 @@ def measure_problems(
         What relative names of weight files start from.
     threads : int or None
         Overrides the thread count of every problem.
+    watch : Stopwatch
+        Of the machine's device.
 
     Yields
     ------
@@ -80,11 +83,12 @@ def measure_problems(
     for number, given in enumerate(problems):
         progress("measure", number, len(problems))
         problem = given if threads is None else replace(given, threads=threads)
-        generator = torch.Generator().manual_seed(SEED)
+        generator = torch.Generator(device=watch.device).manual_seed(SEED)
         if reason := _why_not(problem, named, machine, registry):
             yield _no_time(problem, None if named is None else named.name, reason)
             continue
-        weight = make_weight(problem, generator, folder=folder)
+        with watch.device:
+            weight = make_weight(problem, generator, folder=folder).to(watch.device)
         problem = with_actual_sparsity(problem, weight)
         rivals: tuple[KernelSpec, ...]
         if named is not None:
@@ -93,7 +97,9 @@ def measure_problems(
             rivals = eligible(problem, machine, registry)
         else:
             rivals = tuple(choice for choice in [select(problem, machine, registry)] if isinstance(choice, KernelSpec))
-        yield from measure_rivals(problem, rivals, weight=weight, generator=generator, budget_s=BUDGET_S * len(rivals))
+        yield from measure_rivals(
+            problem, rivals, weight=weight, generator=generator, budget_s=BUDGET_S * len(rivals), watch=watch
+        )
     progress("measure", len(problems), len(problems))
 
 
@@ -121,6 +127,7 @@ def measure_rivals(
     weight: Tensor,
     generator: torch.Generator,
     budget_s: float,
+    watch: Stopwatch = HOST,
 ) -> tuple[MeasureRecord, ...]:
     """Check eligible kernels on one weight, then time those that are right, in alternation.
 
@@ -132,13 +139,16 @@ def measure_rivals(
         Source of the random input and bias.
     budget_s : float
         For all kernels together, in seconds.
+    watch : Stopwatch
+        Of the device of `weight` and `generator`.
     """
-    inputs = random_inputs(problem, weight, generator)
+    with watch.device:
+        inputs = random_inputs(problem, weight, generator)
     expected = inputs.expected()
     with torch.inference_mode(), torch_threads(problem.threads):
         checked = [check_kernel(kernel, inputs, expected) for kernel in kernels]
         right = [rival for rival in checked if rival.reason is None]
-        times = measure_alternating([rival.call for rival in right], budget_s=budget_s) if right else ()
+        times = watch.kernels([rival.call for rival in right], budget_s=budget_s) if right else ()
     time_of = {rival.kernel.name: stats for rival, stats in zip(right, times, strict=True)}
     return tuple(
         MeasureRecord(

@@ -14,7 +14,7 @@ import torch
 from ..kernels import _native
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
-from ..kernels.spec import CpuUnit, KernelSpec, Machine
+from ..kernels.spec import CpuUnit, Device, KernelSpec, Machine
 from .ceilings import Probes, measure_ceilings
 from .fingerprint import read_fingerprint
 from .fresh_problems import fresh_problems
@@ -59,8 +59,8 @@ LESSER_ISA_EVERY = 7
 and they are slow."""
 CALLS_AT_LEAST = 10
 """Runs of each kernel that a measurement takes whatever its budget."""
-SLOW_FLOP_PER_S = 5e9
-"""Of one thread of a slow kernel, to foresee whether a problem still fits (assumed)."""
+SLOW_FLOP_PER_S: dict[Device, float] = {"cpu": 5e9, "cuda": 5e12}
+"""Of one thread, or a GPU, under a slow kernel, to foresee whether a problem still fits (assumed)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +231,6 @@ def _elementwise(threads: int, table: TimeTable, progress: Progress) -> tuple[El
     return tuple(samples)
 
 
-def expected_time_s(problem: Problem, kernels: int) -> float:
+def expected_time_s(problem: Problem, kernels: int, device: Device = "cpu") -> float:
     """What measuring so many kernels on a problem may take at least, in seconds."""
-    return CALLS_AT_LEAST * kernels * problem.flop_dense_equiv / (SLOW_FLOP_PER_S * problem.threads)
+    return CALLS_AT_LEAST * kernels * problem.flop_dense_equiv / (SLOW_FLOP_PER_S[device] * problem.threads)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 
+from ..kernels.errors import SparseplanWarning, UnsupportedError
 from ..kernels.inputs import random_inputs
 from ..kernels.pattern import DENSE, parse_pattern
 from ..kernels.problem import Problem
@@ -15,6 +17,7 @@ from ..kernels.select import eligible
 from ..kernels.spec import KernelSpec, Machine
 from ..kernels.weights import make_weight
 from .schema import KernelSample
+from .stopwatch import Stopwatch
 from .timing import Timer, measure_alternating, pool
 
 NOISY_SPREAD_FRAC = 0.02
@@ -89,6 +92,26 @@ def sample_kernels(
         )
         for kernel, time_s, pack_time_s in zip(kernels, times, pack_times_s, strict=True)
     )
+
+
+def sample_on(
+    watch: Stopwatch,
+    problem: Problem,
+    kernels: Sequence[KernelSpec],
+    *,
+    generator: torch.Generator,
+    budget_s: float,
+) -> tuple[KernelSample, ...]:
+    """As `sample_kernels`, on the device of a stopwatch; none, with a warning, where a GPU's library refuses."""
+    try:
+        return sample_kernels(problem, kernels, generator=generator, budget_s=budget_s, timer=watch.kernels)
+    except (RuntimeError, UnsupportedError) as failure:
+        # What torch, the driver (both for want of memory too) and our kernels raise: one problem must not cost all.
+        if watch.gpu is None:
+            raise
+        line = (str(failure).splitlines() or [""])[0]
+        warnings.warn(f"not measured: {problem}: {line}", SparseplanWarning, stacklevel=2)
+        return ()
 
 
 def pooled_sample(takes: Sequence[KernelSample]) -> KernelSample:

@@ -101,7 +101,7 @@ class Timer(Protocol):
     """``measure_alternating`` of this module, or its like on another device."""
 
     def __call__(
-        self, calls: Sequence[Callable[[], object]], /, *, budget_s: float, target_spread_frac: float
+        self, calls: Sequence[Callable[[], object]], /, *, budget_s: float, target_spread_frac: float = 0.02
     ) -> tuple[TimeStats, ...]: ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,11 +14,10 @@ from ..kernels.progress import Progress
 from ..kernels.spec import Machine
 from ..planner.options import DTYPES_OF
 from ..planner.schema import Plan
-from ..profiles.clock import clock_hz
-from ..profiles.timing import NETWORK_TURN, measure_alternating
+from ..profiles.stopwatch import HOST, Stopwatch
 from .compile import compile_model, is_swapped
 from .fuse import fuse
-from .hosts import host_call, hosts_here
+from .hosts import hosts_here, network_calls, on_device
 from .measure_layers import measure_layers
 from .schema import Dtype, Host, NetworkTime, Take, Variant
 
@@ -39,6 +39,7 @@ def take(
     budget_s: float,
     progress: Progress,
     earlier: Take | None = None,
+    watch: Stopwatch = HOST,
 ) -> Take:
     """Time the network densely and as planned, under every host and every dtype that the plan allows.
 
@@ -56,58 +57,69 @@ def take(
     earlier : Take or None
         The first take of the same networks, in another process: its layers stand, and only its fast rivals are
         measured again.
+    watch : Stopwatch
+        Of the machine's device.
 
     Raises
     ------
     SparseplanError
         If the planned network computes something else than the masked one.
     """
-    clock_before_hz = clock_hz()
-    if earlier is None:
-        layers = measure_layers(masked, plan, budget_s=budget_s / 2, progress=progress)
-        rivals = _all_rivals(plan)
-    else:
-        layers, rivals = earlier.layers, _fast_rivals(earlier)
-    variants: dict[Variant, nn.Module] = {
-        "dense": fuse(dense).model,
-        "planned": compile_model(
-            masked, plan, machine=machine, keep_dense=[layer.name for layer in layers if layer.reverted]
-        ),
-    }
-    with torch.inference_mode():
-        expected = masked.eval()(example)
-    kernel_dtypes = {layer.chosen.dtype for layer in plan.layers if is_swapped(layer)}
-    calls: list[Callable[[], Tensor]] = []
-    error = 0.0
-    for index, (variant, host, dtype) in enumerate(rivals):
-        progress("building networks", index, len(rivals))
-        torch_dtype = TORCH_DTYPES[dtype]
-        x = example.to(torch_dtype) if example.is_floating_point() else example
-        call = host_call(variants[variant].to(torch_dtype), x, host=host)
-        variants[variant].float()
-        calls.append(call)
-        if variant == "planned":
-            error = max(error, _checked_error(call(), expected, host=host, dtypes={dtype, *kernel_dtypes}))
-    progress("measuring networks", 0, 1)
-    times = measure_alternating(calls, budget_s=budget_s / 2, turn=NETWORK_TURN)
+    clock_before_hz = watch.clock_hz()
+    example, dense, masked = example.to(watch.device), on_device(dense, watch.device), on_device(masked, watch.device)
+    with watch.settings():
+        if earlier is None:
+            layers = measure_layers(masked, plan, budget_s=budget_s / 2, progress=progress, watch=watch)
+            rivals = _all_rivals(plan, machine)
+        else:
+            layers, rivals = earlier.layers, _fast_rivals(earlier)
+        variants: dict[Variant, nn.Module] = {
+            "dense": fuse(dense).model,
+            "planned": compile_model(
+                masked,
+                plan,
+                machine=machine,
+                keep_dense=[layer.name for layer in layers if layer.reverted],
+                device=watch.device,
+            ),
+        }
+        with torch.inference_mode():
+            expected = masked.eval()(example)
+        kernel_dtypes = {layer.chosen.dtype for layer in plan.layers if is_swapped(layer)}
+        calls: dict[Rival, Callable[[], Tensor]] = {}
+        error = 0.0
+        ways: dict[tuple[Variant, Dtype], list[Host]] = defaultdict(list)
+        for variant, host, dtype in rivals:
+            ways[variant, dtype].append(host)
+        for index, ((variant, dtype), hosts) in enumerate(ways.items()):
+            progress("building networks", index, len(ways))
+            x = example.to(TORCH_DTYPES[dtype]) if example.is_floating_point() else example
+            found = network_calls(variants[variant].to(TORCH_DTYPES[dtype]), x, hosts, watch)
+            variants[variant].float()
+            for host, call in found.items():
+                calls[variant, host, dtype] = call
+                if variant == "planned":
+                    error = max(error, _checked_error(call(), expected, host=host, dtypes={dtype, *kernel_dtypes}))
+        progress("measuring networks", 0, 1)
+        times = watch.networks(list(calls.values()), budget_s=budget_s / 2)
     progress("measuring networks", 1, 1)
     return Take(
         networks=tuple(
             NetworkTime(variant=variant, host=host, dtype=dtype, time_s=time_s)
-            for (variant, host, dtype), time_s in zip(rivals, times, strict=True)
+            for (variant, host, dtype), time_s in zip(calls, times, strict=True)
         ),
         layers=layers,
         output_error=error,
-        clock_hz=tuple(hz for hz in (clock_before_hz, clock_hz()) if hz is not None),
+        clock_hz=tuple(hz for hz in (clock_before_hz, watch.clock_hz()) if hz is not None),
     )
 
 
-def _all_rivals(plan: Plan) -> list[Rival]:
+def _all_rivals(plan: Plan, machine: Machine) -> list[Rival]:
     variants: tuple[Variant, ...] = ("dense", "planned")
     return [
         (variant, host, dtype)
         for dtype in DTYPES_OF[plan.dtype_policy]
-        for host in hosts_here()
+        for host in hosts_here(machine.device)
         for variant in variants
         if host != "openvino" or variant == "dense"
     ]

@@ -13,6 +13,7 @@ from ..kernels.progress import Progress
 from ..kernels.spec import Machine
 from ..perfmodel.schema import Interval
 from ..planner.schema import Plan, Target
+from ..profiles.stopwatch import HOST, Stopwatch
 from ..trainer.assignment import assignment_of
 from ..trainer.masks import masked_layers, update_masks
 from .bench import fastest, take
@@ -58,6 +59,7 @@ def close_loop(
     rounds: int,
     budget_s: float,
     progress: Progress,
+    watch: Stopwatch = HOST,
 ) -> LoopResult:
     """Build, measure, attribute, plan again.
 
@@ -73,6 +75,8 @@ def close_loop(
         Most measurements, at least 1.
     budget_s : float
         For timing in each round.
+    watch : Stopwatch
+        Of the machine's device.
     """
     asked, wanted = plan.target, plan.target
     seen: list[LoopRound] = []
@@ -88,6 +92,7 @@ def close_loop(
             machine=machine,
             budget_s=budget_s,
             progress=progress,
+            watch=watch,
         )
         seen.append(_round_of(plan, taken, wanted))
         plans.append(plan)

@@ -4,36 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
 from torch import nn
 
 from ..kernels.errors import UnsupportedError
 from ..kernels.pattern import DENSE
 from ..kernels.registry import kernel_named
+from ..kernels.select import why_ineligible
 from ..kernels.spec import Machine
 from ..planner.example import random_example
 from ..planner.match import check_plan_fits
 from ..planner.options import NO_KERNEL
 from ..planner.schema import LayerPlan, Plan
+from ..trainer.evaluate import device_of
 from .fuse import fuse
 from .narrow import narrowed_model
+from .planned_machine import planned_machine
 from .swap import swap_layers
 
 
-def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense: Collection[str] = ()) -> nn.Module:
+def compile_model(
+    model: nn.Module,
+    plan: Plan,
+    *,
+    machine: Machine | None = None,
+    keep_dense: Collection[str] = (),
+    device: torch.device | None = None,
+) -> nn.Module:
     """Build the network that the plan describes out of a model whose weights carry the plan's zeros.
 
     Layers are cut to the plan's widths for good. Batch-norm is folded into the convolution before it; a ReLU behind a
     swapped layer, an addition to its output (the end of a residual block) and a ReLU behind that become part of its
     kernel. Between kernels of the same blocked layout activations stay blocked.
     Layers that the plan leaves dense stay torch modules, so that the host (eager or torch.compile) runs them as it
-    runs the dense network.
+    runs the dense network. A plan for a GPU gives a network on the GPU, with packed weights there.
 
     Parameters
     ----------
     model : nn.Module
-        With the trained, masked weights; not changed.
+        With the trained, masked weights, on any device; not changed.
+    machine : Machine or None
+        That of the plan as it is found here when None.
     keep_dense : collection of str
         Layers to leave to torch although the plan swaps them (they lost in measurement).
+    device : torch.device or None
+        Where the network goes; that of the machine's kernels when None.
 
     Returns
     -------
@@ -48,19 +63,21 @@ def compile_model(model: nn.Module, plan: Plan, *, machine: Machine, keep_dense:
         If a kernel that the plan names cannot run on this machine; it is never silently replaced.
     """
     check_plan_fits(plan, model)
-    fused = fuse(narrowed_model(model, plan), random_example(model, plan.input_shape))
+    machine = planned_machine(plan) if machine is None else machine
+    fused = fuse(narrowed_model(model, plan), random_example(model, plan.input_shape).to(device_of(model)))
     chosen = {}
     for layer in plan.layers:
         if not is_swapped(layer) or layer.name in keep_dense:
             continue
         kernel = kernel_named(layer.chosen.kernel)
-        reason = kernel.why_unsupported(layer.problem, machine)
+        reason = why_ineligible(kernel, layer.problem, machine)
         if reason is not None:
             raise UnsupportedError(
                 f"layer {layer.name}: kernel {kernel.name} of the plan cannot run here: {reason}; "
                 "plan again with a profile of this machine"
             )
         chosen[layer.name] = (layer.problem, kernel)
+    fused.model.to(torch.device(machine.device) if device is None else device)
     swap_layers(fused, chosen)
     return fused.model.requires_grad_(False)
 

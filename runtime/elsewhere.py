@@ -11,8 +11,9 @@ from ..profiles.fingerprint import read_fingerprint
 
 
 def warn_if_planned_elsewhere(plan: Plan, machine: Machine) -> None:
-    """Warn where a plan was made for another CPU than this one."""
-    here = read_fingerprint(machine).cpu_model
+    """Warn where a plan was made for another CPU or GPU than this one."""
+    found = read_fingerprint(machine)
+    here = found.gpu_model if machine.device == "cuda" else found.cpu_model
     if plan.machine != here:
         warnings.warn(
             f"the plan was made for {plan.machine}, this machine is {here}: it may be slower than dense here; plan "

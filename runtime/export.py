@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 import warnings
@@ -55,6 +56,10 @@ def export_network(model: nn.Module, example: Tensor, path: Path) -> float:
     write = FORMATS.get(path.suffix)
     if write is None:
         raise InputError(f"cannot export to {path}: unknown kind {path.suffix!r}; allowed are {', '.join(FORMATS)}")
+    if path.suffix in PLAIN_FORMATS:
+        _refuse_kernels(model, PLAIN_FORMATS[path.suffix])
+        # These programs run on the CPU here, whatever the plan was made for.
+        model, example = copy.deepcopy(model).cpu(), example.cpu()
     with torch.no_grad():
         expected = model(example)
         run = write(model, example, path)
@@ -103,7 +108,6 @@ def _save_pt2(program: torch.export.ExportedProgram, temporary: Path) -> None:
 
 
 def _write_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
-    _refuse_kernels(model, "ONNX")
     onnx = _optional("onnx", extra="onnx")
     _optional("onnxscript", extra="onnx")
     with warnings.catch_warnings():
@@ -117,7 +121,6 @@ def _write_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tens
 
 
 def _write_openvino(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
-    _refuse_kernels(model, "OpenVINO")
     openvino = _optional("openvino", extra="openvino")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
@@ -159,3 +162,5 @@ FORMATS: Mapping[str, Callable[[nn.Module, Tensor, Path], Callable[[Tensor], Ten
     ".xml": _write_openvino,
 }
 """By suffix: what writes a file and gives back how to run it."""
+PLAIN_FORMATS: Mapping[str, str] = {".onnx": "ONNX", ".xml": "OpenVINO"}
+"""Those that hold torch's own operators alone."""

@@ -1,36 +1,50 @@
-"""The ways torch can run a network around our kernels; dense and planned networks get the same ones."""
+"""The ways torch can run a network around our kernels; dense and planned networks get the same ones.
+
+On a GPU a network is launched operation by operation, or recorded once as a CUDA graph and replayed: then neither
+Python nor the driver spends time on each operation, which is most of the time of a small batch.
+"""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
+from ..kernels.errors import SparseplanWarning
+from ..kernels.spec import Device
+from ..profiles.cuda_timing import WARM_UPS, Gpu
+from ..profiles.stopwatch import Stopwatch
+from ..trainer.evaluate import device_of
 from .schema import Host
 
 HOSTS: tuple[Host, ...] = ("eager", "channels_last", "compile")
-"""Those that run swapped layers too."""
+"""Those of a CPU that run swapped layers too."""
+GPU_HOSTS: tuple[Host, ...] = ("channels_last", "graph", "compile", "compile_graph")
+RECORDED: Mapping[Host, Host] = {"graph": "channels_last", "compile_graph": "compile"}
+"""What each way of replaying has recorded."""
 
 
-def hosts_here() -> tuple[Host, ...]:
-    """With OpenVINO where it is installed."""
+def hosts_here(device: Device = "cpu") -> tuple[Host, ...]:
+    """The ways of a device; on the CPU with OpenVINO where it is installed."""
+    if device == "cuda":
+        return GPU_HOSTS
     return (*HOSTS, "openvino") if find_spec("openvino") is not None else HOSTS
 
 
 def host_call(model: nn.Module, example: Tensor, *, host: Host) -> Callable[[], Tensor]:
-    """A call without arguments that runs the network once on the example.
+    """A call without arguments that runs the network once on the example, in a way that replays nothing.
 
     Parameters
     ----------
     model : nn.Module
         In evaluation mode; not changed.
     example : Tensor
-        [N, C, H, W].
+        [N, C, H, W], on the model's device.
     """
     model = copy.deepcopy(model).eval()
     if host == "openvino":
@@ -45,6 +59,67 @@ def host_call(model: nn.Module, example: Tensor, *, host: Host) -> Callable[[], 
         with torch.inference_mode():
             result: Tensor = model(example)
             return result
+
+    return run
+
+
+def network_calls(
+    model: nn.Module, example: Tensor, hosts: Sequence[Host], watch: Stopwatch
+) -> dict[Host, Callable[[], Tensor]]:
+    """Calls that run a network once on the example, on the device of a stopwatch; ways that cannot are left out.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode; not changed.
+    example : Tensor
+        [N, C, H, W].
+    """
+    model, example = on_device(model, watch.device), example.to(watch.device)
+    launched: dict[Host, Callable[[], Tensor]] = {}
+    calls: dict[Host, Callable[[], Tensor]] = {}
+    for host in hosts:
+        base = RECORDED.get(host, host)
+        if base not in launched:
+            launched[base] = host_call(model, example, host=base)
+        call = launched[base] if base == host or watch.gpu is None else recorded(launched[base], watch.gpu)
+        if call is not None:
+            calls[host] = call
+    return calls
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model itself where it lies on the device, a copy there elsewhere."""
+    return model if device_of(model) == device else copy.deepcopy(model).to(device)
+
+
+def recorded(call: Callable[[], Tensor], gpu: Gpu) -> Callable[[], Tensor] | None:
+    """Record a call as a graph; None, with a warning, where some operation of it cannot be recorded.
+
+    Returns
+    -------
+    callable
+        Replays the graph; the tensor that it gives is the same one each time, overwritten by the next replay.
+    """
+    given: list[Tensor] = []
+
+    def once() -> None:
+        given[:] = [call()]
+
+    # Everything that waits for the device, compiling and choosing algorithms, must lie behind.
+    for _ in range(WARM_UPS):
+        once()
+    gpu.wait()
+    try:
+        replay = gpu.graph(once, 1)
+    except RuntimeError as failure:
+        line = (str(failure).splitlines() or [""])[0]
+        warnings.warn(f"a network was not timed as a CUDA graph: {line}", SparseplanWarning, stacklevel=2)
+        return None
+
+    def run() -> Tensor:
+        replay()
+        return given[0]
 
     return run
 

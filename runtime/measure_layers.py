@@ -13,22 +13,26 @@ from ..kernels.reference import reference
 from ..kernels.registry import kernel_named
 from ..kernels.weight_view import bias_of, weight_view
 from ..planner.schema import LayerPlan, Plan
-from ..profiles.timing import measure_alternating
+from ..profiles.stopwatch import HOST, Stopwatch
 from .compile import is_swapped
 from .narrow import narrowed_model
 from .schema import LayerTime
 from .swapped_layer import SwappedLayer
 
 
-def measure_layers(model: nn.Module, plan: Plan, *, budget_s: float, progress: Progress) -> tuple[LayerTime, ...]:
+def measure_layers(
+    model: nn.Module, plan: Plan, *, budget_s: float, progress: Progress, watch: Stopwatch = HOST
+) -> tuple[LayerTime, ...]:
     """Time every swapped layer against its dense rival, in alternation.
 
     Parameters
     ----------
     model : nn.Module
-        Carries the trained, masked weights.
+        Carries the trained, masked weights, on the device of `watch`.
     budget_s : float
         For all layers together.
+    watch : Stopwatch
+        What takes the times.
 
     Returns
     -------
@@ -41,19 +45,22 @@ def measure_layers(model: nn.Module, plan: Plan, *, budget_s: float, progress: P
     times = []
     for index, layer in enumerate(swapped):
         progress("measuring layers", index, len(swapped))
-        times.append(_measure_layer(model.get_submodule(layer.name), layer, generator, budget_s / len(swapped)))
+        module = model.get_submodule(layer.name)
+        times.append(_measure_layer(module, layer, generator, budget_s=budget_s / len(swapped), watch=watch))
     progress("measuring layers", len(swapped), len(swapped))
     return tuple(times)
 
 
-def _measure_layer(module: nn.Module, layer: LayerPlan, generator: torch.Generator, budget_s: float) -> LayerTime:
+def _measure_layer(
+    module: nn.Module, layer: LayerPlan, generator: torch.Generator, *, budget_s: float, watch: Stopwatch
+) -> LayerTime:
     planned, dense = (
         SwappedLayer.of(module, replace(layer.problem, dtype=kernel.dtype), kernel, relu=False)
         for kernel in (kernel_named(layer.chosen.kernel), kernel_named(layer.dense.kernel))
     )
     # As the plan counts it: activations are as the dense kernel has them, and another form pays for the conversions.
-    x = torch.randn(layer.problem.input_shape, generator=generator).to(TORCH_DTYPES[dense.problem.dtype])
-    x = x.contiguous(memory_format=dense.memory_format)
+    x = torch.randn(layer.problem.input_shape, generator=generator)
+    x = x.to(watch.device, TORCH_DTYPES[dense.problem.dtype]).contiguous(memory_format=dense.memory_format)
 
     def run_planned() -> Tensor:
         return planned.run(x).contiguous(memory_format=dense.memory_format)
@@ -61,7 +68,7 @@ def _measure_layer(module: nn.Module, layer: LayerPlan, generator: torch.Generat
     seen = x.to(TORCH_DTYPES[planned.problem.dtype])
     expected = reference(planned.problem, weight_view(module).detach(), bias_of(module), False, seen)
     error = float((run_planned().double() - expected.double()).abs().max())
-    planned_s, dense_s = measure_alternating([run_planned, lambda: dense.run(x)], budget_s=budget_s)
+    planned_s, dense_s = watch.kernels([run_planned, lambda: dense.run(x)], budget_s=budget_s)
     return LayerTime(
         name=layer.name,
         kernel=planned.kernel.name,

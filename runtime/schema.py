@@ -15,9 +15,9 @@ from ..profiles.schema import Fingerprint
 from ..profiles.timing import TimeStats
 
 Variant = Literal["dense", "planned"]
-Host = Literal["eager", "channels_last", "compile", "openvino"]
+Host = Literal["eager", "channels_last", "compile", "openvino", "graph", "compile_graph"]
 """How torch runs the network around the layers; compile is torch.compile with frozen weights, openvino runs dense
-networks alone."""
+networks alone. On a GPU graph and compile_graph replay what channels_last and compile launch, as a CUDA graph."""
 
 
 class _Document(BaseModel):

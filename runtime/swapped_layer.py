@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.cpu import detect_machine
 from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import InputError, UnsupportedError
+from ..kernels.here import machine_here
 from ..kernels.layout import MEMORY_FORMATS, activation_shape
 from ..kernels.problem import Problem
 from ..kernels.registry import kernel_named
@@ -27,6 +27,8 @@ _PLAIN = torch.contiguous_format
 
 class SwappedLayer(nn.Module):
     """Stands where a convolution or linear stood; packed once, immutable, so copies of a model share it.
+
+    A kernel packs on the device of the weight, and stays there: move a network before its layers are swapped.
 
     Weight and bias stay with it as buffers, float32 whatever the network's dtype: they are what is saved and exported,
     and what another machine packs again.
@@ -179,7 +181,7 @@ def _digest(weight: Tensor, bias: Tensor | None) -> str:
     """Of the weights: tells layers of the same problem apart, in this process and in any other."""
     digest = hashlib.sha256()
     for tensor in (weight, bias):
-        digest.update(b"none" if tensor is None else tensor.detach().contiguous().numpy().tobytes())
+        digest.update(b"none" if tensor is None else tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -213,7 +215,7 @@ def _unpacked(weight: Tensor, bias: Tensor | None, call: str) -> SwappedLayer:
     """
     wanted = _parsed(call)
     kernel = kernel_named(wanted.kernel)
-    reason = kernel.why_unsupported(wanted.problem, detect_machine())
+    reason = kernel.why_unsupported(wanted.problem, machine_here(kernel.device))
     if reason is not None:
         raise UnsupportedError(
             f"kernel {kernel.name} of the loaded program cannot run here: {reason}; "
@@ -238,5 +240,6 @@ def _run_layer_fake(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Te
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=order)
 
 
-_LIBRARY.impl("run_layer", _run_layer, "CPU")
+for _device in ("CPU", "CUDA"):
+    _LIBRARY.impl("run_layer", _run_layer, _device)
 torch.library.register_fake("sparseplan::run_layer", _run_layer_fake, lib=_LIBRARY)

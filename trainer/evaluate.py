@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +51,8 @@ def evaluate(model: nn.Module, data: DataSplits, split: Split, *, batch_size: in
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters lie; the CPU for a model without any."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    """Where the model's parameters and buffers lie; the CPU for a model without any."""
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 def _first_outputs(model: nn.Module, images: Tensor, data: DataSplits, *, labels: Tensor) -> Tensor:

@@ -105,6 +105,8 @@ def cases() -> tuple[Case, ...]:
     found.append(Case(name="64x64 blocks 90 % one row", problem=single.with_sparsity("block:64x64", 0.9), asked=None))
     found.append(Case(name="2:4 one row", problem=single.with_sparsity("2:4", 0.5), asked=None))
     found.append(Case(name="shape 50 % linear 4096^3", problem=SQUARE.with_sparsity("shape", 0.5), asked=None))
+    exact = replace(found[4].problem, dtype="float32").with_sparsity("unstructured", 0.95)
+    found.append(Case(name="95 % zeros anywhere, ResNet-50 3x3 of 128, float32", problem=exact, asked=None))
     return tuple(found)
 
 
@@ -171,7 +173,7 @@ def _failure(timing: CudaTiming, call: Call) -> str | None:
             if timing.launch == "graph":
                 timing.gpu.graph(call, 1)()
                 timing.gpu.wait()
-    except RuntimeError as failure:
+    except (RuntimeError, SparseplanError) as failure:
         return _first_line(failure)
     return None
 
@@ -211,8 +213,8 @@ def tune_tiles(case: Case, *, device: torch.device, gpu: Gpu, until_s: float) ->
             with torch.inference_mode():
                 error = _error_of(inputs, run_product(packed, x))
                 (time_s,) = timing.measure_alternating([partial(run_product, packed, x)], budget_s=CASE_S / 4)
-        except RuntimeError as reason:
-            # What Triton and the driver raise where a tile takes more registers or memory than there is.
+        except (RuntimeError, SparseplanError) as reason:
+            # What the driver and our kernels raise where a tile takes more registers or memory than there is.
             yield Row(**_blank(case, name), rel_error=None, reason=_first_line(reason))
             continue
         yield Row(

@@ -10,9 +10,20 @@ import importlib.metadata
 import shutil
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 OWN = "sparseplan"
+NEEDED = {
+    "torch": "torch",
+    "triton": "triton",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+}
+"""Distributions and their modules that are not in the bundle unless asked for: large, and beside torch on most machines
+with a GPU."""
 
 
 def unpack(wheels: Path, folder: Path) -> list[str]:
@@ -33,6 +44,13 @@ def unpack(wheels: Path, folder: Path) -> list[str]:
     return taken
 
 
+def lacking(laid_out: list[str]) -> list[str]:
+    """Distributions that are needed, but neither here nor laid out."""
+    names = {name.lower().replace("_", "-") for name in laid_out}
+    # By module: a nightly Triton, for one, has another distribution's name.
+    return [name for name, module in NEEDED.items() if name not in names and find_spec(module) is None]
+
+
 def _is_here(name: str) -> bool:
     try:
         importlib.metadata.version(name)
@@ -46,3 +64,8 @@ if __name__ == "__main__":
     sys.stdout.write(f"laid out: {', '.join(found) or 'nothing'}\n")
     if not _is_here(OWN) and OWN not in found:
         raise SystemExit(f"{sys.argv[1]} holds no wheel of {OWN}; run 'make gpu-bundle' where packages can be fetched")
+    if missing := lacking(found):
+        raise SystemExit(
+            f"{sys.executable} lacks {', '.join(missing)}; use another Python (GPU_PYTHON), or carry them: "
+            f"make gpu-bundle BUNDLE_ALSO='{' '.join(missing)}'"
+        )

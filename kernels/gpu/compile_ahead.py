@@ -6,11 +6,14 @@ import importlib
 import re
 import subprocess
 import tempfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import UnsupportedError
 from ..problem import Dtype, Problem
+from . import direct_convolution
 from .column_lists import Tile
 from .gather_product import constants
 
@@ -53,31 +56,71 @@ def compile_product(
     UnsupportedError
         If Triton runs interpreted in this process, which then cannot compile.
     """
+    values = POINTERS[problem.dtype]
+    pointers = dict.fromkeys(("x", "values", "residual", "y"), values)
+    pointers |= dict.fromkeys(("starts", "reach", "bounds", "order"), "*i32") | {"bias": "*fp32"}
+    sizes = {"c_in": problem.c_in, "k_out": problem.c_out, "k_group": problem.c_out // problem.groups}
+    return _compile(
+        "triton_gather_product.gather_product",
+        pointers,
+        constants(problem, tile, relu=relu, has_bias=has_bias, adds=adds),
+        multiples={name for name, size in sizes.items() if size % VECTOR_BYTES == 0},
+        architecture=architecture,
+        options={"num_warps": tile.warps, "num_stages": tile.stages},
+    )
+
+
+def compile_direct(problem: Problem, *, architecture: int) -> Compiled:
+    """Compile `triton_direct_convolution` for a problem, with bias, residual and ReLU; see `compile_product`."""
+    pointers = dict.fromkeys(("x", "values", "bias", "residual", "y"), "*fp32")
+    pointers |= dict.fromkeys(("starts", "reach", "bounds", "order"), "*i32")
+    return _compile(
+        "triton_direct_convolution.direct_convolution",
+        pointers,
+        direct_convolution.constants(problem, relu=True, has_bias=True, adds=True),
+        multiples=set(),
+        architecture=architecture,
+        options={"num_warps": direct_convolution.warps_of(direct_convolution.tile_pixels(problem))},
+    )
+
+
+def _compile(
+    name: str,
+    pointers: Mapping[str, str],
+    fixed: Mapping[str, Any],
+    *,
+    multiples: Collection[str],
+    architecture: int,
+    options: Mapping[str, int],
+) -> Compiled:
+    """Compile a function of this package.
+
+    Parameters
+    ----------
+    name : str
+        ``module.function``.
+    pointers, fixed : mapping
+        Types of the tensors, and values of the compile-time constants, by argument; all others are 32-bit integers.
+    multiples : collection of str
+        Those of the integers that are multiples of 16.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     if triton.knobs.runtime.interpret:
         raise UnsupportedError("TRITON_INTERPRET is set: this process interprets kernels; unset it to compile them")
-    function = importlib.import_module(f"{__package__}.triton_gather_product").gather_product
-    fixed = constants(problem, tile, relu=relu, has_bias=has_bias, adds=adds)
-    values = POINTERS[problem.dtype]
-    pointers = dict.fromkeys(("x", "values", "residual", "y"), values)
-    pointers |= dict.fromkeys(("starts", "reach", "bounds", "order"), "*i32") | {"bias": "*fp32"}
-    signature = {name: "constexpr" if name in fixed else pointers.get(name, "i32") for name in function.arg_names}
-    sizes = {"c_in": problem.c_in, "k_out": problem.c_out, "k_group": problem.c_out // problem.groups}
-    aligned = [name for name in signature if name in pointers or sizes.get(name, 1) % VECTOR_BYTES == 0]
+    module, _, called = name.partition(".")
+    function = getattr(importlib.import_module(f"{__package__}.{module}"), called)
+    signature = {arg: "constexpr" if arg in fixed else pointers.get(arg, "i32") for arg in function.arg_names}
+    aligned = [arg for arg in signature if arg in pointers or arg in multiples]
     source = ASTSource(
         fn=function,
         signature=signature,
-        constexprs=fixed,
-        attrs={(function.arg_names.index(name),): [["tt.divisibility", VECTOR_BYTES]] for name in aligned},
+        constexprs=dict(fixed),
+        attrs={(function.arg_names.index(arg),): [["tt.divisibility", VECTOR_BYTES]] for arg in aligned},
     )
-    compiled = triton.compile(
-        source,
-        target=GPUTarget("cuda", architecture, WARP),
-        options={"num_warps": tile.warps, "num_stages": tile.stages},
-    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, WARP), options=dict(options))
     registers, stack_bytes = _resources(compiled.asm["cubin"])
     ptx: str = compiled.asm["ptx"]
     return Compiled(

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from ..dense import SHORT_DTYPES, TORCH_DTYPES
-from ..errors import InputError
+from ..errors import InputError, UnsupportedError
 from ..groups import free_density
 from ..layout import check_residual, empty_activation, memory_format
 from ..pattern import BlockPart, Pattern, parse_pattern
@@ -58,7 +58,7 @@ class PackedProduct:
     bias: Tensor | None
     relu: bool
     layout: Layout
-    kernel: Any
+    device_code: Any
 
 
 def tile_of(problem: Problem) -> Tile:
@@ -113,7 +113,6 @@ def pack_product(
             f"the problem needs {list(wanted[0])} and {[problem.c_out]} or none"
         )
     tile = tile or tile_of(problem)
-    device_code = importlib.import_module(f"{__package__}.triton_gather_product")
     return PackedProduct(
         problem=problem,
         tile=tile,
@@ -121,7 +120,7 @@ def pack_product(
         bias=None if bias is None else bias.detach().float(),
         relu=relu,
         layout=layout,
-        kernel=device_code.gather_product,
+        device_code=importlib.import_module(f"{__package__}.triton_gather_product"),
     )
 
 
@@ -132,6 +131,8 @@ def run_product(packed: PackedProduct, x: Tensor, residual: Tensor | None = None
     ------
     InputError
         If `x` has another shape, dtype or device than what was packed, or `residual` is not like the output.
+    UnsupportedError
+        If Triton cannot compile or launch the product on this device.
     """
     problem, lists, tile = packed.problem, packed.lists, packed.tile
     dtype, device = TORCH_DTYPES[problem.dtype], lists.values.device
@@ -146,7 +147,7 @@ def run_product(packed: PackedProduct, x: Tensor, residual: Tensor | None = None
     y = empty_activation(problem.output_shape, dtype, packed.layout, device=device)
     pixels = problem.n * problem.h_out * problem.w_out
     strips = len(lists.order)
-    packed.kernel[(math.ceil(pixels / tile.pixels) * strips,)](
+    arguments = (
         x,
         lists.values,
         lists.starts,
@@ -168,10 +169,15 @@ def run_product(packed: PackedProduct, x: Tensor, residual: Tensor | None = None
         strips // problem.groups,
         *problem.stride,
         *problem.padding,
-        **constants(problem, tile, relu=packed.relu, has_bias=packed.bias is not None, adds=residual is not None),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
     )
+    fixed = constants(problem, tile, relu=packed.relu, has_bias=packed.bias is not None, adds=residual is not None)
+    launch = packed.device_code.gather_product[(math.ceil(pixels / tile.pixels) * strips,)]
+    try:
+        launch(*arguments, **fixed, num_warps=tile.warps, num_stages=tile.stages)
+    except packed.device_code.FAILURE as failure:
+        raise UnsupportedError(
+            f"Triton cannot run {problem} in tiles of {tile} on this GPU ({failure}); plan again without its pattern"
+        ) from failure
     return y
 
 
@@ -188,6 +194,14 @@ def constants(problem: Problem, tile: Tile, *, relu: bool, has_bias: bool, adds:
         "RUN": tile.run,
         "PRECISION": PRECISION,
     }
+
+
+def specialisation(problem: Problem) -> tuple[object, ...]:
+    """What decides whether problems share compiled code: all that Triton compiles for, as `run_product` calls it."""
+    tile = tile_of(problem)
+    sizes = (problem.c_in, problem.c_out, problem.c_out // problem.groups)
+    fixed = constants(problem, tile, relu=True, has_bias=True, adds=False)
+    return (problem.dtype, *fixed.values(), tile.warps, tile.stages, *((size == 1, size % 16 == 0) for size in sizes))
 
 
 def product_cost(problem: Problem) -> Cost:

@@ -8,12 +8,32 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.errors import TritonError
+
+FAILURE: type[Exception] = TritonError
+"""Of compiling for, or launching on, a device that has too little for a tile; no RuntimeError, as torch's are."""
 
 IS_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 """The interpreter keeps bfloat16 as bits and would multiply these; as float32 they are the same numbers."""
 
 
-@triton.jit
+UNSPECIALISED = (
+    "pixels",
+    "strips",
+    "h_in",
+    "w_in",
+    "h_out",
+    "w_out",
+    "strips_per_group",
+    "stride_h",
+    "stride_w",
+    "pad_h",
+    "pad_w",
+)
+"""Whether these are 1, or multiples of 16, changes no load or store: without this every layer compiles anew."""
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def gather_product(
     x,
     values,

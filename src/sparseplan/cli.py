@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     measure.add_argument("--out", type=Path, required=True, help="records to write, one JSON object a line")
     measure.add_argument("--kernel", default="auto", metavar="auto|all|NAME")
     measure.add_argument("--threads", type=int, help="instead of the thread count of each problem")
+    measure.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
     predict = _add(commands, "predict", _predict, "what the model of a machine says of given problems")
     predict.add_argument("problems", type=Path, metavar="PROBLEMS.jsonl")
@@ -261,7 +262,14 @@ def _measure(options: argparse.Namespace) -> str:
     from .render import render_measured
 
     with ProgressBar() as bar:
-        records = measure(options.problems, options.out, kernel=options.kernel, threads=options.threads, progress=bar)
+        records = measure(
+            options.problems,
+            options.out,
+            kernel=options.kernel,
+            threads=options.threads,
+            device=options.device,
+            progress=bar,
+        )
     return "\n".join(record.model_dump_json() for record in records) if options.json else render_measured(records)
 
 
@@ -293,7 +301,6 @@ def _validate(options: argparse.Namespace) -> str:
 def _plan(options: argparse.Namespace) -> str:
     from .commands.plan import plan
     from .planner.explain import explain
-    from .planner.make_plan import DEFAULT_PATTERNS
     from .progress_bar import ProgressBar
 
     with ProgressBar() as bar:
@@ -310,7 +317,7 @@ def _plan(options: argparse.Namespace) -> str:
             max_accuracy_drop=options.max_accuracy_drop,
             max_model_mb=options.max_model_mb,
             dtype=options.dtype,
-            patterns=DEFAULT_PATTERNS if options.patterns is None else options.patterns.split(","),
+            patterns=None if options.patterns is None else options.patterns.split(","),
             database=options.database,
             search_s=options.search_s,
             sweep=options.sweep,

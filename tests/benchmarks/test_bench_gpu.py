@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,24 +14,24 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/gpu")]
 
-from fake_gpu import FakeGpu  # noqa: E402
+from fake_gpu import Ticking  # noqa: E402
+from gpu_profile import gpu_profile  # noqa: E402
 
 from benchmarks.gpu import __main__ as bench  # noqa: E402
+from benchmarks.gpu.compile_first import to_compile  # noqa: E402
 from benchmarks.gpu.goals import Case, cases, measure_case, other_tiles  # noqa: E402
-from benchmarks.gpu.unpack_bundle import unpack  # noqa: E402
-from sparseplan.kernels.gpu.gather_product import tile_of  # noqa: E402
+from benchmarks.gpu.networks import NETWORK_CASES, NetworkCase, NetworkRow, measure_networks  # noqa: E402
+from benchmarks.gpu.unpack_bundle import lacking, unpack  # noqa: E402
+from sparseplan.kernels.gpu.gather_product import specialisation, tile_of  # noqa: E402
 from sparseplan.kernels.gpu.machine import gpu_machine  # noqa: E402
 from sparseplan.kernels.problem import Problem  # noqa: E402
 from sparseplan.kernels.registry import REGISTRY  # noqa: E402
 from sparseplan.kernels.select import eligible  # noqa: E402
+from sparseplan.profiles.gpu_spread import gpu_problems  # noqa: E402
+from sparseplan.profiles.stopwatch import gpu_stopwatch  # noqa: E402
+from sparseplan.profiles.store import save_profile  # noqa: E402
 
 HOPPER = gpu_machine((9, 0), has_triton=True, has_cusparselt=True)
-
-
-class Ticking(FakeGpu):
-    def mark(self) -> object:
-        self.now_s += 1e-3
-        return self.now_s
 
 
 def test_every_goal_has_a_sparse_and_a_dense_kernel() -> None:
@@ -65,13 +65,80 @@ def test_the_table_shows_what_was_found(tmp_path: Path) -> None:
     rows = list(measure_case(case, machine=machine, device=torch.device("cpu"), gpu=Ticking()))
     (tmp_path / "goals.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
     (tmp_path / "log.txt").write_text("=== goals\nit ended early\n")
+    networks = [
+        NetworkRow(case="left", asked=1.3, reason="left out, no time"),
+        NetworkRow(
+            case="planned",
+            asked=1.3,
+            status="optimal",
+            predicted_dense_s=2e-3,
+            predicted_planned_s=1.5e-3,
+            dense_s=3e-3,
+            dense_host="compile_graph",
+            planned_s=2e-3,
+            planned_host="graph",
+            speedup=1.5,
+            swapped=9,
+            reverted=2,
+            output_error=1e-3,
+            shipped="planned",
+        ),
+    ]
+    (tmp_path / "networks.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in networks))
     table = bench._table(tmp_path, {"goals": "done (1 s)", "tune": "left out, no time"})
     assert "linear_dense_f32_nchw__cublas_fused" in table
     assert "(asked 2.0x)" in table
     assert "left out, no time" in table
+    assert "3.000 (compile_graph) -> 2.000 (graph); 1.50x (asked 1.3x, optimal); 7 of 9 sparse layers kept" in table
     assert "it ended early" in table
-    assert sum(bench.PART_S.values()) - bench.PART_S["profile"] <= bench.TOTAL_S - bench.LEAST_S
+    before_the_tests = list(bench.PART_S)[: list(bench.PART_S).index("gpu-tests")]
+    assert sum(bench.PART_S[part] for part in before_the_tests) <= bench.TOTAL_S - bench.LEAST_S
     assert bench.TOTAL_S < 9 * 60
+
+
+def test_planned_networks_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU with torch's kernels alone, so that the plan stays dense: the way through all the steps."""
+    monkeypatch.setattr("sparseplan.runtime.bench.hosts_here", lambda _: ("channels_last", "graph"))
+    machine = gpu_machine((9, 0), has_triton=False, has_cusparselt=False)
+    monkeypatch.setattr("sparseplan.commands.plan.machine_of", lambda *_: machine)
+    layers = [Problem(op="linear", n=n, c_in=512, c_out=512, dtype="bfloat16") for n in (1, 64)]
+    layers += [Problem(op="conv2d", n=4, c_in=c, c_out=c, h_in=12, w_in=12, dtype="bfloat16") for c in (16, 64)]
+    save_profile(tmp_path / "gpu.json", gpu_profile(layers))
+    (planned, late) = measure_networks(
+        2 * (NetworkCase(model="zoo:lenet", shape=(4, 1, 28, 28), speedup=1.1),),
+        profile=tmp_path / "gpu.json",
+        folder=tmp_path,
+        machine=machine,
+        watch=gpu_stopwatch(torch.device("cpu"), Ticking()),
+        until_s=_Once(),  # type: ignore[arg-type]
+    )
+    assert planned.reason is None
+    assert (planned.status, planned.swapped, planned.dense_s) == ("not_worth_it", 0, pytest.approx(planned.planned_s))
+    assert late.reason == "left out, no time"
+    assert (tmp_path / "plan-lenet-b4.json").exists()
+    assert {(case.model, case.shape[0]) for case in NETWORK_CASES} == {
+        (model, batch) for model in ("zoo:resnet50", "zoo:vit_small") for batch in (1, 64)
+    }
+
+
+def test_each_code_is_compiled_once() -> None:
+    problems = [case.problem for case in cases()] + list(gpu_problems("standard")[:250])
+    found = to_compile(problems, HOPPER)
+    assert 10 < len(found) < 100
+    assert len({specialisation(problem) for problem in found}) == len(found)
+    wide = Problem(op="linear", n=512, c_in=256, c_out=256, dtype="bfloat16").with_sparsity("block:64x64", 0.5)
+    other = replace(wide, n=640, c_in=320)
+    assert to_compile([wide, other, replace(wide, c_in=250)], HOPPER) == (wide, replace(wide, c_in=250))
+
+
+class _Once:
+    """A moment that has not come at the first look, and has at the next."""
+
+    looks = 0
+
+    def __lt__(self, now_s: float) -> bool:
+        self.looks += 1
+        return self.looks > 1
 
 
 def test_the_machine_is_described_without_a_gpu(tmp_path: Path) -> None:
@@ -93,6 +160,14 @@ def test_wheels_that_are_here_stay_packed(tmp_path: Path) -> None:
         archive.writestr("other/__init__.py", "")
     with pytest.raises(SystemExit, match="is not for this Python"):
         unpack(tmp_path, tmp_path / "site")
+
+
+def test_what_the_bundle_does_not_carry_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "benchmarks.gpu.unpack_bundle.NEEDED", {"torch": "torch", "absent-one": "no_module_of_this_name"}
+    )
+    assert lacking([]) == ["absent-one"]
+    assert lacking(["absent_one"]) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -16,8 +16,7 @@ SHAPE = (2, 1, 28, 28)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "NETWORKS", (("zoo:lenet", SHAPE), ("zoo:lenet", (1, *SHAPE[1:]))))
     monkeypatch.setattr(command, "TAKE_S", 0.01)
-    eager = command.host_call
-    monkeypatch.setattr(command, "host_call", lambda model, example, *, host: eager(model, example, host="eager"))
+    monkeypatch.setattr(command, "COMPILED", ("eager",))
 
 
 def test_a_network_is_stored_with_its_parts(profile_path: Path) -> None:

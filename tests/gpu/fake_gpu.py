@@ -13,6 +13,7 @@ class FakeGpu:
         self.launch_s = launch_s
         self.flushes = 0
         self.waits = 0
+        self.hidden = 0
         self.graphs: list[int] = []
 
     def takes(self, seconds: float) -> Callable[[], None]:
@@ -46,3 +47,14 @@ class FakeGpu:
 
     def flush(self) -> None:
         self.flushes += 1
+
+    def hide_launch(self) -> None:
+        self.hidden += 1
+
+
+class Ticking(FakeGpu):
+    """Each look at the clock finds it a millisecond later."""
+
+    def mark(self) -> object:
+        self.now_s += 1e-3
+        return self.now_s

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from sparseplan.kernels.gpu.direct_convolution import MOST_PIXELS, UNROLL, warps_of
 from sparseplan.kernels.gpu.gather_product import tile_of
 from sparseplan.kernels.problem import Dtype, Problem
 
@@ -54,6 +55,37 @@ def test_code_for_ampere_and_hopper(layer: dict[str, object], dtype: Dtype, trit
         assert each["asynchronous_copies"], pattern
         assert each["wide"], pattern
         assert each["stack_bytes"] <= (MOST_STACK_BYTES if pattern == "shape" else 0), (pattern, each)
+
+
+DIRECT_PROGRAM = """
+import json, sys
+from sparseplan.kernels.gpu.compile_ahead import compile_direct
+from sparseplan.kernels.problem import Problem
+for architecture in (80, 90):
+    found = compile_direct(Problem(**json.loads(sys.argv[1])), architecture=architecture)
+    print(json.dumps({"registers": found.registers, "stack_bytes": found.stack_bytes,
+        "fma": found.ptx.count("fma.rn.f32")}))
+"""
+
+
+def test_direct_convolution_for_ampere_and_hopper(triton_environment: dict[str, str]) -> None:
+    problem = CONV | {"pattern": "unstructured", "sparsity": 0.95}
+    run = subprocess.run(
+        [sys.executable, "-c", DIRECT_PROGRAM, json.dumps(problem)],
+        env=triton_environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(found) == 2
+    for each in found:
+        assert each["stack_bytes"] == 0
+        # 16 warps of a multiprocessor's 64 at least: what hides the waits for input values.
+        assert each["registers"] <= 128
+        assert each["fma"] >= UNROLL * MOST_PIXELS // (32 * warps_of(MOST_PIXELS))
 
 
 def test_tiles_follow_blocks_and_pixels() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fake_gpu import FakeGpu
+from fake_gpu import Ticking
 
 from sparseplan.profiles.cuda_ceilings import (
     CACHE_COPIES,
@@ -21,14 +21,6 @@ from sparseplan.profiles.schema import Ceiling
 
 SMALL = Workload(copy_bytes=1 << 16, cache_bytes=1 << 12, matrix=64)
 EVERYWHERE = ("gpu_f32", "gpu_tf32", "gpu_tf32x3", "gpu_f16", "gpu_bf16")
-
-
-class Ticking(FakeGpu):
-    """Each look at the clock finds it a millisecond later."""
-
-    def mark(self) -> object:
-        self.now_s += 1e-3
-        return self.now_s
 
 
 def _measured(state: GpuState = UNKNOWN) -> dict[str, Ceiling]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fake_gpu import FakeGpu
 
-from sparseplan.profiles.cuda_timing import CudaGpu, CudaTiming
+from sparseplan.profiles.cuda_timing import MIN_SPAN_S, CudaGpu, CudaTiming
 
 
 def _measure(timing: CudaTiming, gpu: FakeGpu, *seconds: float) -> list[float]:
@@ -25,10 +25,26 @@ def test_the_time_of_one_call(launch: str) -> None:
 def test_short_calls_share_a_graph_and_its_launch() -> None:
     gpu = FakeGpu(launch_s=1e-5)
     (found,) = _measure(CudaTiming(gpu=gpu), gpu, 2e-6)
-    # The pace follows the host's clock, on which the fake call takes next to nothing.
-    (repeat,) = gpu.graphs
-    assert repeat > 1
-    assert found == pytest.approx(2e-6 + 1e-5 / repeat)
+    # The pace of the first graph follows the host's clock, on which the fake call takes next to nothing.
+    assert gpu.graphs[0] > 1
+    assert found == pytest.approx(2e-6 + 1e-5 / gpu.graphs[-1])
+    assert gpu.hidden >= 7
+
+
+def test_a_graph_is_long_enough_by_the_clock_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the host's clock a call takes longer than a whole sample need be, on the device's a hundredth of that."""
+    gpu = FakeGpu()
+    now_s = [0.0]
+
+    def host_clock() -> float:
+        now_s[0] += 2 * MIN_SPAN_S
+        return now_s[0]
+
+    monkeypatch.setattr("sparseplan.profiles.cuda_timing.time.perf_counter", host_clock)
+    (found,) = _measure(CudaTiming(gpu=gpu), gpu, MIN_SPAN_S / 100)
+    assert gpu.graphs[0] == 1
+    assert gpu.graphs[1] in (100, 101)
+    assert found == pytest.approx(MIN_SPAN_S / 100)
 
 
 def test_a_flushed_cache_holds_for_one_call() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_gpu import FakeGpu
+from fake_gpu import Ticking
 from gpu_profile import FINGERPRINT, gpu_profile
 from gpu_samples import HOPPER
 
@@ -17,6 +17,7 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.perfmodel.fit import fit_performance_model
 from sparseplan.perfmodel.limits import limits_of
+from sparseplan.perfmodel.network import GPU_ASSUMED
 from sparseplan.profiles import profile_gpu as profile_gpu_module
 from sparseplan.profiles.cuda_ceilings import Workload
 from sparseplan.profiles.cuda_timing import CudaGpu
@@ -33,12 +34,6 @@ from torch import nn
 def model():
     return nn.Sequential(nn.Linear(2048, 2048), nn.ReLU(), nn.Linear(2048, 2048))
 """
-
-
-class Ticking(FakeGpu):
-    def mark(self) -> object:
-        self.now_s += 1e-3
-        return self.now_s
 
 
 def test_a_profile_is_measured_stored_and_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +80,7 @@ def test_the_model_foresees_where_blocks_pay() -> None:
     rows = [Problem(op="linear", n=n, c_in=2048, c_out=2048, dtype="bfloat16") for n in (64, 512, 4096)]
     sparse = [row.with_sparsity("block:64x64", sparsity) for row in rows for sparsity in (0.5, 0.75, 0.9)]
     model = fit_performance_model(gpu_profile([*rows, *sparse]), REGISTRY)
+    assert model.network == GPU_ASSUMED
     dense = model.predict(LARGE, "linear_dense_bf16_nchw__cublas_fused").median_s
     times = [
         model.predict(LARGE.with_sparsity("block:64x64", sparsity), "linear_blocks_bf16_nchw__triton").median_s

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from planned_net import plan_of
 
+from sparseplan.kernels.spec import Machine
 from sparseplan.profiles.timing import TimeStats
 from sparseplan.runtime.bench import _all_rivals, _fast_rivals
 from sparseplan.runtime.pool_takes import pool_takes
@@ -66,8 +67,8 @@ def test_later_takes_leave_out_what_is_far_slower() -> None:
 
 
 def test_openvino_runs_dense_networks_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparseplan.runtime.bench.hosts_here", lambda: ("eager", "openvino"))
-    assert [rival[:2] for rival in _all_rivals(plan_of())] == [
+    monkeypatch.setattr("sparseplan.runtime.bench.hosts_here", lambda _: ("eager", "openvino"))
+    assert [rival[:2] for rival in _all_rivals(plan_of(), Machine(isa=("baseline",)))] == [
         ("dense", "eager"),
         ("planned", "eager"),
         ("dense", "openvino"),

@@ -155,7 +155,7 @@ def test_a_program_in_a_fresh_process_packs_the_layer_again(monkeypatch: pytest.
 def test_a_loaded_program_whose_kernel_cannot_run_here_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = _sparse_layer("conv2d_unstructured_f32_flat__baseline")
     call = layer.call.replace("flat__baseline", "flat__avx512")
-    monkeypatch.setattr(swapped_layer, "detect_machine", lambda: Machine(isa=("baseline",)))
+    monkeypatch.setattr(swapped_layer, "machine_here", lambda _: Machine(isa=("baseline",)))
     with pytest.raises(UnsupportedError, match=r"avx512.*loaded program.*plan"):
         torch.ops.sparseplan.run_layer(torch.randn(CONV.input_shape), layer.weight, layer.bias, None, call)
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..data_spec import load_data
-from ..kernels.cpu import detect_machine
 from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import InputError, SparseplanError
 from ..kernels.progress import Progress, silent
@@ -19,10 +18,11 @@ from ..profiles.fingerprint import read_fingerprint
 from ..runtime.compile import compile_model
 from ..runtime.elsewhere import warn_if_planned_elsewhere
 from ..runtime.fixed_batch import FixedBatch
+from ..runtime.planned_machine import planned_machine
 from ..runtime.pool_takes import Pooled, pool_takes
 from ..runtime.schema import LayerTime, Measurements, StoredTake
 from ..runtime.store import load_take, save_measurements, save_take
-from ..trainer.evaluate import evaluate
+from ..trainer.evaluate import device_of, evaluate
 from ..trainer.store import RunFolder, load_weights
 from .bench_take import identity, measure_take
 
@@ -56,22 +56,22 @@ def bench(run: str | Path, *, processes: int = PROCESSES, progress: Progress = s
         raise InputError(f"--processes {processes}: allowed is 1 or more")
     folder = RunFolder(Path(run))
     plan = load_plan(folder.plan)
+    machine = planned_machine(plan)
     manifest = folder.load_manifest()
     dense, masked = load_model(manifest.model), load_model(manifest.model)
     load_weights(dense, folder.dense_weights)
     load_weights(masked, folder.planned_weights)
-    machine = detect_machine()
     warn_if_planned_elsewhere(plan, machine)
     takes = [stored.take for stored in _takes(folder, processes, progress)]
     pooled, layers = pool_takes(takes), takes[0].layers
     data = load_data(manifest.data, progress=progress)
     batch = plan.input_shape[0]
     progress("measuring accuracy", 0, 2)
-    dense_accuracy = evaluate(dense, data, data.test, batch_size=batch).accuracy_frac
-    progress("measuring accuracy", 1, 2)
     compiled = compile_model(
         masked, plan, machine=machine, keep_dense=[layer.name for layer in layers if layer.reverted]
     )
+    dense_accuracy = evaluate(dense.to(device_of(compiled)), data, data.test, batch_size=batch).accuracy_frac
+    progress("measuring accuracy", 1, 2)
     dtype = TORCH_DTYPES[pooled.best_planned.dtype]
     planned = FixedBatch(compiled.to(dtype), batch=batch, dtype=dtype)
     planned_accuracy = evaluate(planned, data, data.test, batch_size=batch).accuracy_frac

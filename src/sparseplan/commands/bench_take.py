@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 
 from ..data_spec import load_data
-from ..kernels.cpu import detect_machine
 from ..kernels.documents import sha256_of
 from ..kernels.errors import SparseplanError
 from ..kernels.progress import Progress, silent
 from ..model_spec import load_model
 from ..planner.store import load_plan
 from ..profiles.fingerprint import read_fingerprint
+from ..profiles.stopwatch import stopwatch_of
 from ..runtime.bench import take
+from ..runtime.planned_machine import planned_machine
 from ..runtime.schema import StoredTake
 from ..runtime.store import load_take, save_take
 from ..trainer.store import RunFolder, load_weights
@@ -32,6 +33,7 @@ def measure_take(folder: RunFolder, *, budget_s: float, earlier: StoredTake | No
         The first take: its layers stand, and what it found slow is left out.
     """
     plan = load_plan(folder.plan)
+    machine = planned_machine(plan)
     manifest = folder.load_manifest()
     dense, masked = load_model(manifest.model), load_model(manifest.model)
     load_weights(dense, folder.dense_weights)
@@ -47,10 +49,11 @@ def measure_take(folder: RunFolder, *, budget_s: float, earlier: StoredTake | No
             masked.eval(),
             plan=plan,
             example=example,
-            machine=detect_machine(),
+            machine=machine,
             budget_s=budget_s,
             progress=progress,
             earlier=None if earlier is None else earlier.take,
+            watch=stopwatch_of(machine.device),
         )
     finally:
         torch.set_num_threads(threads_before)
@@ -60,7 +63,7 @@ def measure_take(folder: RunFolder, *, budget_s: float, earlier: StoredTake | No
 def identity(folder: RunFolder) -> str:
     """SHA-256 of what a take depends on: plan, weights and machine."""
     files = (folder.plan, folder.dense_weights, folder.planned_weights)
-    parts = [*map(sha256_of, files), read_fingerprint(detect_machine()).model_dump_json()]
+    parts = [*map(sha256_of, files), read_fingerprint(planned_machine(load_plan(folder.plan))).model_dump_json()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -7,8 +7,9 @@ import warnings
 from pathlib import Path
 
 from ..kernels.cpu import TORCH_OPS, capped, detect_machine
-from ..kernels.errors import InputError, SparseplanWarning
+from ..kernels.errors import InputError, SparseplanWarning, UnsupportedError
 from ..kernels.gpu.machine import CUSPARSELT, detect_gpu, why_no_gpu
+from ..kernels.here import machine_here
 from ..kernels.spec import Machine
 from ..profiles.fingerprint import differences, other_machine, read_fingerprint
 from ..profiles.schema import MachineProfile
@@ -50,6 +51,22 @@ def machine_of(profile: MachineProfile, path: Path) -> Machine:
         isa=capped(profile.fingerprint.isa, os.environ, of="the profile"),
         torch_ops=tuple(operator for operator in TORCH_OPS if operator.partition("::")[0] in present),
     )
+
+
+def measuring_machine(profile: MachineProfile, path: Path) -> Machine:
+    """The machine at hand, on the device of a profile that measurements are to be added to or compared with.
+
+    Raises
+    ------
+    UnsupportedError
+        If the profile is of a GPU and there is none here.
+    """
+    if profile.device == "cuda" and (reason := why_no_gpu()):
+        raise UnsupportedError(
+            f"{path} is of a GPU ({profile.machine_name}), which is missing here: {reason}; measure where there is "
+            "one, or give a profile of this CPU"
+        )
+    return machine_here(profile.device)
 
 
 def warn_of_versions(profile: MachineProfile, path: Path, machine: Machine) -> None:

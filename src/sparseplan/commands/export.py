@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..kernels.cpu import detect_machine
 from ..kernels.documents import require_writable
 from ..model_spec import load_model
 from ..planner.example import random_example
@@ -14,7 +13,9 @@ from ..runtime.compile import compile_model
 from ..runtime.elsewhere import warn_if_planned_elsewhere
 from ..runtime.export import export_network
 from ..runtime.packed_weights import save_packed
+from ..runtime.planned_machine import planned_machine
 from ..runtime.store import load_measurements
+from ..trainer.evaluate import device_of
 from ..trainer.store import RunFolder, load_weights
 
 PACKED = ".safetensors"
@@ -60,10 +61,10 @@ def export(run: str | Path, to: str | Path) -> Exported:
     if target.suffix == PACKED:
         save_packed(target, model, plan)
         return Exported(path=target, size_bytes=target.stat().st_size, output_error=None)
-    machine = detect_machine()
+    machine = planned_machine(plan)
     warn_if_planned_elsewhere(plan, machine)
-    example = random_example(model, plan.input_shape)
     compiled = compile_model(model, plan, machine=machine, keep_dense=reverted_layers(folder))
+    example = random_example(model, plan.input_shape).to(device_of(compiled))
     error = export_network(compiled, example, target)
     return Exported(path=target, size_bytes=target.stat().st_size, output_error=error)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..kernels.cpu import detect_machine
 from ..kernels.documents import require_writable
 from ..kernels.errors import InputError
 from ..kernels.progress import Progress, silent
@@ -14,15 +13,17 @@ from ..kernels.registry import REGISTRY
 from ..model_spec import load_model
 from ..planner.capture import capture
 from ..planner.example import random_example
-from ..planner.make_plan import DEFAULT_PATTERNS
+from ..planner.make_plan import DEFAULT_PATTERNS_OF
 from ..planner.options import DTYPES_OF
 from ..planner.schema import DtypePolicy
 from ..profiles.extend_profile import extend_profile, layer_problems
 from ..profiles.fingerprint import differences, read_fingerprint
 from ..profiles.references import PREFIX, profile_file
 from ..profiles.schema import MachineProfile
+from ..profiles.stopwatch import stopwatch_of
 from ..profiles.store import load_profile, save_profile
 from .batch import parse_shape
+from .elsewhere import measuring_machine
 
 
 def extend(
@@ -30,7 +31,7 @@ def extend(
     model: str,
     *,
     input: Sequence[int],
-    patterns: Sequence[str] = DEFAULT_PATTERNS,
+    patterns: Sequence[str] | None = None,
     dtype: DtypePolicy = "float32",
     out: str | Path | None = None,
     progress: Progress = silent,
@@ -45,8 +46,8 @@ def extend(
         SPEC of the model.
     input : sequence of int
         Shape of one batch, [N, C, H, W].
-    patterns : sequence of str
-        Patterns to measure each layer under.
+    patterns : sequence of str, optional
+        Patterns to measure each layer under; those that pay on some layer of such a device when left out.
     dtype : {"float32", "bfloat16", "any"}
     out : path, optional
         Where the longer profile is written; over the old one when left out.
@@ -62,7 +63,7 @@ def extend(
     target = source if out is None else Path(out)
     require_writable(target)
     measured = load_profile(source)
-    machine = detect_machine()
+    machine = measuring_machine(measured, source)
     other = differences(measured.fingerprint, read_fingerprint(machine))
     if other:
         raise InputError(f"{source} cannot be extended here: {'; '.join(other)}; make a new profile on this machine")
@@ -74,7 +75,12 @@ def extend(
         for kind in DTYPES_OF[dtype]
     ]
     result = extend_profile(
-        measured, layer_problems(layers, patterns), machine=machine, registry=REGISTRY, progress=progress
+        measured,
+        layer_problems(layers, DEFAULT_PATTERNS_OF[measured.device] if patterns is None else patterns),
+        machine=machine,
+        registry=REGISTRY,
+        watch=stopwatch_of(measured.device),
+        progress=progress,
     )
     save_profile(target, result)
     return result

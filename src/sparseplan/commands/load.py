@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import nn
 
-from ..kernels.cpu import detect_machine
 from ..kernels.errors import InputError
 from ..model_spec import load_model
 from ..planner.store import load_plan
@@ -14,6 +13,7 @@ from ..runtime.compile import compile_model
 from ..runtime.elsewhere import warn_if_planned_elsewhere
 from ..runtime.export import load_program
 from ..runtime.packed_weights import load_packed
+from ..runtime.planned_machine import planned_machine
 from ..trainer.store import RunFolder, load_weights
 from .export import PACKED, reverted_layers
 
@@ -32,7 +32,7 @@ def load(source: str | Path, model: nn.Module | None = None) -> nn.Module:
     Returns
     -------
     nn.Module
-        In evaluation mode, for inputs of exactly the plan's shape.
+        In evaluation mode, for inputs of exactly the plan's shape; on the GPU where the plan is for one.
 
     Raises
     ------
@@ -57,6 +57,6 @@ def load(source: str | Path, model: nn.Module | None = None) -> nn.Module:
         load_weights(network, folder.planned_weights)
     else:
         packed.fill(network)
-    machine = detect_machine()
+    machine = planned_machine(plan)
     warn_if_planned_elsewhere(plan, machine)
     return compile_model(network, plan, machine=machine, keep_dense=keep_dense)

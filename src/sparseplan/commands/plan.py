@@ -19,7 +19,7 @@ from ..model_spec import load_model
 from ..perfmodel.fit import fit_performance_model
 from ..planner.example import random_example
 from ..planner.expected_loss import SEARCH_BUDGET_S
-from ..planner.make_plan import DEFAULT_PATTERNS, PlanContext, PlanRequest, make_plan
+from ..planner.make_plan import DEFAULT_PATTERNS_OF, PlanContext, PlanRequest, make_plan
 from ..planner.schema import DtypePolicy, Plan, Target
 from ..planner.sensitivity import Calibration
 from ..planner.store import save_plan
@@ -47,7 +47,7 @@ def plan(
     max_accuracy_drop: float | None = None,
     max_model_mb: float | None = None,
     dtype: DtypePolicy = "float32",
-    patterns: Sequence[str] = DEFAULT_PATTERNS,
+    patterns: Sequence[str] | None = None,
     database: str | Path | None = None,
     search_s: float = SEARCH_BUDGET_S,
     sweep: int = 0,
@@ -74,8 +74,8 @@ def plan(
         One or several, all of which the plan meets: against the best dense network; of one batch; images a second in
         such batches; points of accuracy before training; megabytes of the model as a file.
     dtype : {"float32", "bfloat16", "any"}
-    patterns : sequence of str
-        Patterns that may be chosen.
+    patterns : sequence of str, optional
+        Patterns that may be chosen; those that pay on some layer of the profile's device when left out.
     database : path, optional
         Folder of pruned layers: plan thoroughly, by removing weights one by one and refitting the others, and by a
         search on the whole network. It takes minutes, goes on after an interruption, and makes planning again for
@@ -93,7 +93,7 @@ def plan(
         Also where the target cannot be met: then its solver status is "infeasible" and it is the fastest one.
     """
     target = _target(target_speedup, target_latency_ms, target_throughput, max_accuracy_drop, max_model_mb)
-    for text in patterns:
+    for text in patterns or ():
         parse_pattern(text)
     shape = parse_shape(input)
     require_writable(Path(out))
@@ -111,7 +111,7 @@ def plan(
             example=_example(network, calibration, shape),
             target=target,
             dtype_policy=dtype,
-            patterns=tuple(patterns),
+            patterns=DEFAULT_PATTERNS_OF[measured.device] if patterns is None else tuple(patterns),
             calibration=calibration,
             pruned_layers=None if database is None else Path(database),
             search_budget_s=search_s,

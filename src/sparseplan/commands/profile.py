@@ -11,15 +11,17 @@ import torch
 from ..kernels.cpu import detect_machine
 from ..kernels.documents import require_writable
 from ..kernels.errors import InputError, SparseplanWarning, UnsupportedError
-from ..kernels.gpu.machine import detect_gpu, why_no_gpu
+from ..kernels.gpu.machine import why_no_gpu
+from ..kernels.here import machine_here
 from ..kernels.progress import Progress, silent
 from ..kernels.registry import REGISTRY
+from ..kernels.spec import Device, Machine
 from ..perfmodel.choose_problems import Chooser
-from ..profiles.cuda_timing import CudaGpu
 from ..profiles.fingerprint import differences, read_fingerprint
 from ..profiles.profile_gpu import GpuBench, profile_gpu
 from ..profiles.profile_machine import ProfileRequest, profile_machine
 from ..profiles.schema import Budget, MachineProfile
+from ..profiles.stopwatch import stopwatch_of
 from ..profiles.store import load_profile, save_profile
 from .measure_networks import measure_networks
 
@@ -33,7 +35,7 @@ def profile(
     out: str | Path = DEFAULT_OUT,
     budget: Budget = "standard",
     *,
-    device: str = "cpu",
+    device: Device = "cpu",
     threads: int | None = None,
     progress: Progress = silent,
 ) -> MachineProfile:
@@ -56,17 +58,13 @@ def profile(
     UnsupportedError
         If the device is not there.
     """
-    if device == "cuda" and (reason := why_no_gpu()):
-        raise UnsupportedError(f"--device cuda: no CUDA GPU: {reason}; use --device cpu, or a machine with a GPU")
-    if device == "cuda" and threads is not None:
-        raise InputError(f"--threads {threads}: a GPU has none to choose; leave it out with --device cuda")
+    machine = machine_of_device(device, threads)
     target = Path(out)
     partial = target.with_name(target.name + PARTIAL_ENDING)
     for path in (target, partial):
         require_writable(path)
     if device == "cuda":
-        return _of_a_gpu(target, budget, progress)
-    machine = detect_machine()
+        return _of_a_gpu(target, budget, machine, progress)
     request = ProfileRequest(budget=budget, threads=usable_threads(threads), machine=machine, registry=REGISTRY)
     result = profile_machine(
         request,
@@ -89,10 +87,32 @@ def profile(
     return result
 
 
-def _of_a_gpu(target: Path, budget: Budget, progress: Progress) -> MachineProfile:
-    machine = detect_gpu()
-    bench = GpuBench(device=torch.device("cuda"), gpu=CudaGpu(), fingerprint=read_fingerprint(machine))
+def machine_of_device(device: Device, threads: int | None) -> Machine:
+    """What this machine's CPU or GPU allows.
+
+    Raises
+    ------
+    InputError
+        If a thread count is asked for on a GPU.
+    UnsupportedError
+        If the device is not there.
+    """
+    if device == "cuda" and (reason := why_no_gpu()):
+        raise UnsupportedError(f"--device cuda: no CUDA GPU: {reason}; use --device cpu, or a machine with a GPU")
+    if device == "cuda" and threads is not None:
+        raise InputError(f"--threads {threads}: a GPU has none to choose; leave it out with --device cuda")
+    return machine_here(device)
+
+
+def _of_a_gpu(target: Path, budget: Budget, machine: Machine, progress: Progress) -> MachineProfile:
+    watch = stopwatch_of("cuda")
+    assert watch.gpu is not None
+    bench = GpuBench(device=watch.device, gpu=watch.gpu, fingerprint=read_fingerprint(machine))
     result = profile_gpu(budget, machine=machine, registry=REGISTRY, bench=bench, progress=progress)
+    # Kept already: compiling whole networks takes long, and an interrupt must not lose the kernels.
+    save_profile(target, result)
+    networks = measure_networks(result, machine=machine, watch=watch, progress=progress)
+    result = result.model_copy(update={"networks": networks})
     save_profile(target, result)
     return result
 

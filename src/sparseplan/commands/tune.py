@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from ..kernels.cpu import detect_machine
 from ..kernels.documents import require_writable, write_document
 from ..kernels.errors import InputError
 from ..kernels.problem import Problem
@@ -19,8 +18,10 @@ from ..planner.schema import Plan, Target
 from ..planner.store import load_plan, save_plan
 from ..profiles.extend_profile import extend_profile
 from ..profiles.fingerprint import differences, read_fingerprint
+from ..profiles.stopwatch import stopwatch_of
 from ..profiles.store import load_profile, save_profile
 from ..runtime.closed_loop import LoopResult, close_loop
+from ..runtime.planned_machine import planned_machine
 from ..runtime.schema import LoopReport
 from ..trainer.store import load_weights
 from .plan import plan as make_plan
@@ -70,7 +71,8 @@ def tune(
         raise InputError(f"{source} is for an accuracy, which is not measured here; plan for a speedup or a latency")
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: allowed is 1 or more")
-    machine = detect_machine()
+    machine = planned_machine(first)
+    watch = stopwatch_of(machine.device)
     known = load_profile(Path(first.profile_path) if profile is None else Path(profile))
     other = differences(known.fingerprint, read_fingerprint(machine))
     if other:
@@ -82,7 +84,7 @@ def tune(
 
     def replan(wanted: Target, problems: tuple[Problem, ...]) -> Plan:
         nonlocal known
-        known = extend_profile(known, problems, machine=machine, registry=REGISTRY, progress=progress)
+        known = extend_profile(known, problems, machine=machine, registry=REGISTRY, watch=watch, progress=progress)
         save_profile(longer, known)
         return make_plan(
             first.model,
@@ -99,7 +101,8 @@ def tune(
         )
 
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(first.threads)
+    if machine.device == "cpu":
+        torch.set_num_threads(first.threads)
     try:
         result = close_loop(
             model,
@@ -109,6 +112,7 @@ def tune(
             machine=machine,
             rounds=rounds,
             budget_s=BUDGET_S,
+            watch=watch,
             progress=progress,
         )
     finally:

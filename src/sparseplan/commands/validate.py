@@ -12,13 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..kernels.cpu import detect_machine
 from ..kernels.documents import read_records, require_writable, sha256_of, write_document, write_text
 from ..kernels.errors import InputError
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.registry import REGISTRY
-from ..kernels.spec import Machine
+from ..kernels.spec import Device, Machine
 from ..model_spec import load_model
 from ..perfmodel.baselines import baselines_of
 from ..perfmodel.features import layer_key
@@ -34,12 +33,12 @@ from ..planner.make_plan import machinery_of
 from ..profiles.fresh_problems import fresh_problems, under_families
 from ..profiles.references import profile_file
 from ..profiles.schema import Budget, MachineProfile
+from ..profiles.stopwatch import Stopwatch, stopwatch_of
 from ..profiles.store import load_profile
-from ..profiles.timing import NETWORK_TURN, measure_alternating
 from ..reports.plot_validation import plot_validation
 from ..runtime.fuse import fuse
-from ..runtime.hosts import HOSTS, host_call
-from .elsewhere import require_here, warn_of_versions
+from ..runtime.hosts import GPU_HOSTS, HOSTS, network_calls
+from .elsewhere import measuring_machine, require_here, warn_of_versions
 
 DEFAULT_NETWORKS = (
     ("zoo:resnet18", (1, 3, 224, 224)),
@@ -116,7 +115,8 @@ def validate(
     require_writable(plot)
     source = profile_file(profile)
     measured = load_profile(source)
-    machine = detect_machine()
+    machine = measuring_machine(measured, source)
+    watch = stopwatch_of(measured.device)
     require_here(measured, source, machine, wanted="validated")
     warn_of_versions(measured, source, machine)
     held_out = tuple(_load(spec, tuple(shape), measured.threads) for spec, shape in networks)
@@ -127,7 +127,8 @@ def validate(
     work: Iterator[Problem]
     if problems is None:
         layers = [problem for network in held_out for problem in network.layers]
-        work = _interleave(fresh_problems(budget, measured.threads, seed=seed), _layer_problems(layers, seed))
+        random = fresh_problems(budget, measured.threads, seed=seed, device=measured.device)
+        work = _interleave(random, _layer_problems(layers, seed, measured.device))
     else:
         work = iter(read_records(Path(problems), Problem, kind="problem"))
     cases = measure_cases(
@@ -137,19 +138,20 @@ def validate(
         seed=seed,
         budget_s=(RANDOM_SHARE + LAYER_SHARE) * table.total_s,
         problem_s=table.problem_s,
+        watch=watch,
         progress=progress,
     )
     if not cases:
         raise InputError(f"no problem of {problems} has a kernel to measure on this machine; give others")
     result = Validation(
         created=datetime.now(UTC),
-        machine=measured.fingerprint.cpu_model,
+        machine=measured.machine_name,
         profile_sha256=sha256_of(source),
         profile_budget=measured.budget,
         held_out=tuple(network.spec for network in held_out),
         qualities=judge(cases, model, baselines_of(known)),
         predictions=_checked(cases, model),
-        networks=_check_networks(held_out, known, model, machine, table, progress),
+        networks=_check_networks(held_out, known, model, machine, watch, table, progress),
         duration_s=time.perf_counter() - start_s,
     )
     write_document(target, result)
@@ -186,9 +188,11 @@ def _interleave(random: Iterator[Problem], layers: Iterator[Problem]) -> Iterato
             yield next(random)
 
 
-def _layer_problems(layers: Sequence[Problem], seed: int) -> Iterator[Problem]:
+def _layer_problems(layers: Sequence[Problem], seed: int, device: Device) -> Iterator[Problem]:
     """Each layer in turn under its first family, then each under its second, and so on."""
-    turns = zip_longest(*(under_families(layer, seed=seed + number) for number, layer in enumerate(layers)))
+    turns = zip_longest(
+        *(under_families(layer, seed=seed + number, device=device) for number, layer in enumerate(layers))
+    )
     return (problem for problem in chain.from_iterable(turns) if problem is not None)
 
 
@@ -212,12 +216,14 @@ def _check_networks(
     profile: MachineProfile,
     model: PerformanceModel,
     machine: Machine,
+    watch: Stopwatch,
     table: TimeTable,
     progress: Progress,
 ) -> tuple[CheckedNetwork, ...]:
     """Each network under every host, in alternation; the fastest counts, as the prediction is of the best dense one."""
     threads_before = torch.get_num_threads()
     machinery = machinery_of(profile, model, machine=machine, registry=REGISTRY)
+    hosts = HOSTS if machine.device == "cpu" else GPU_HOSTS
     checked = []
     try:
         torch.set_num_threads(profile.threads)
@@ -225,10 +231,11 @@ def _check_networks(
             progress("measuring networks", number, len(networks))
             predicted, _ = predict_dense(network.model, network.example, threads=profile.threads, machinery=machinery)
             fused = fuse(network.model).model
-            calls = [host_call(fused, network.example, host=host) for host in HOSTS]
             share_s = (1.0 - RANDOM_SHARE - LAYER_SHARE) * table.total_s / len(networks)
-            times = measure_alternating(calls, budget_s=share_s, turn=NETWORK_TURN)
-            host, time_s = min(zip(HOSTS, times, strict=True), key=lambda pair: pair[1].median)
+            with watch.settings():
+                calls = network_calls(fused, network.example, hosts, watch)
+                times = watch.networks(list(calls.values()), budget_s=share_s)
+            host, time_s = min(zip(calls, times, strict=True), key=lambda pair: pair[1].median)
             checked.append(
                 CheckedNetwork(
                     model=network.spec,
