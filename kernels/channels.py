@@ -11,7 +11,7 @@ from . import _native
 from .cpu import detect_machine
 
 VECTOR_ISA = "avx512bf16"
-"""Has compress and expand for values of 2 and 4 bytes."""
+"""Has permutations of values of 1, 2 and 4 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

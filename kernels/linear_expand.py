@@ -3,7 +3,8 @@
 At small batch a layer takes as long as its weights take to arrive. All formats store the values that are not zero in
 the order in which they are read, and few bits beside them:
 
-- "expand": one bit a weight says where the next values belong. Any zero is skipped in memory, not in arithmetic.
+- "expand": one bit a weight says where the next values belong. Any zero is skipped in memory, not in arithmetic. Half
+  vectors of values are loaded where most rows have no more of them for a vector of inputs; fuller ones come twice.
 - "look_up": one byte a value says where in a window of two vectors its input stands, and a permutation of the window
   brings the inputs to the values. More bytes than bits take below 7/8 zeros, but one product for two vectors of inputs.
 - "select", for n:m weights: a vector of values holds one value for each group of m inputs, and log2(m) bits say which
@@ -33,6 +34,10 @@ Method = Literal["expand", "look_up", "select"]
 
 MANY_ROWS, FEW_ROWS = 8, 4
 """Outputs that share the loads of the input, as in ``native/expand/plan.h``."""
+LINE_BYTES, WINDOW_BYTES = 64, 4
+"""Of a cache line, and of the number of a step's inputs."""
+MOST_TWICE = 0.25
+"""Share of steps that may come twice before half vectors of values take longer than whole ones."""
 SELECT_GROUPS = (2, 4, 8)
 """Inputs that "select" can choose from."""
 MOST_SAMPLES = 32
@@ -123,10 +128,11 @@ def _cost(problem: Problem, *, kernels: ExpandSet, method: Method) -> Cost:
         streamed, input_loads = vectors * (2.0 * vector_bytes + kernels.lanes + 1.0), blocks * inputs
     else:
         inputs = _round_up(problem.c_in, kernels.lanes)
-        vectors = blocks * rows * inputs / kernels.lanes
-        beside = vectors * kernels.lanes / 8.0
+        steps_of_block, crossing = _expand_steps(problem, kernels, rows)
+        vectors = blocks * rows * steps_of_block
+        beside = vectors * kernels.lanes / 8.0 + blocks * steps_of_block * WINDOW_BYTES
         weights = nonzeros * value_bytes + beside
-        streamed, input_loads = vectors * 2.0 * vector_bytes + beside, blocks * inputs
+        streamed, input_loads = vectors * crossing * vector_bytes + beside, blocks * inputs
     dealt = float(problem.n * inputs * value_bytes)
     return Cost(
         unit=UNITS[problem.dtype],
@@ -137,6 +143,24 @@ def _cost(problem: Problem, *, kernels: ExpandSet, method: Method) -> Cost:
         bytes_copied=2.0 * dealt,
         starts=float(blocks * passes),
     )
+
+
+def _expand_steps(problem: Problem, kernels: ExpandSet, rows: int) -> tuple[float, float]:
+    """Steps of a block of "expand", and for how many loads the values of a row and step count.
+
+    As `halves_pay` of native/expand/pack.cpp decides: with half vectors, steps come twice where a row has more values;
+    half of these loads cross a line, whole vectors almost always do.
+    """
+    steps = math.ceil(problem.c_in / kernels.lanes)
+    most, density = kernels.lanes // 2, 1.0 - problem.sparsity
+    fuller = sum(
+        math.comb(kernels.lanes, count) * density**count * problem.sparsity ** (kernels.lanes - count)
+        for count in range(most + 1, kernels.lanes + 1)
+    )
+    twice = 1.0 - (1.0 - fuller) ** rows
+    if kernels.vector_bytes < LINE_BYTES or twice >= MOST_TWICE:
+        return float(steps), 2.0
+    return steps * (1.0 + twice), 1.5
 
 
 def _windows(problem: Problem, kernels: ExpandSet, inputs: int) -> float:

@@ -48,7 +48,7 @@ std::vector<std::string> detect() {
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return found;
     const uint32_t highest_subleaf = eax;
     const bool f = bit(ebx, 16), dq = bit(ebx, 17), bw = bit(ebx, 30), vl = bit(ebx, 31);
-    const bool vbmi2 = bit(ecx, 6), vnni = bit(ecx, 11), fp16 = bit(edx, 23);
+    const bool vbmi = bit(ecx, 1), vbmi2 = bit(ecx, 6), vnni = bit(ecx, 11), fp16 = bit(edx, 23);
     const bool tiles = bit(edx, 24) && bit(edx, 22) && bit(edx, 25);  // and bfloat16, int8
     if (!os_avx || !fma || !bit(ebx, 5)) return found;
     found.push_back("avx2");
@@ -57,7 +57,7 @@ std::vector<std::string> detect() {
     if (vnni) found.push_back("avx512vnni");
     const bool bf16 =
         highest_subleaf >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && bit(eax, 5);
-    if (bf16 && vbmi2) found.push_back("avx512bf16");
+    if (bf16 && vbmi && vbmi2) found.push_back("avx512bf16");
     if (fp16) found.push_back("avx512fp16");
     if (tiles && bf16 && os_tiles && request_tiles()) found.push_back("amx");
     return found;

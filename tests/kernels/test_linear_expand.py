@@ -183,8 +183,29 @@ def test_packed_bytes_are_those_of_the_cost(spec: KernelSpec, n: int) -> None:
     assert cost.bytes_copied == 2.0 * x.nbytes
     weights = cost.bytes_moved - problem.input_bytes - problem.output_bytes
     packed = spec.pack(problem, weight, None, False).native.packed_bytes
-    assert packed == pytest.approx(weights, rel=0.08 if "look_up" in spec.name else 0.001)
+    # How many rows overflow is random where values are looked up or half vectors of them expanded.
+    rel = 0.08 if "look_up" in spec.name else 0.01 if "expand" in spec.name else 0.001
+    assert packed == pytest.approx(weights, rel=rel)
     assert packed < 0.6 * problem.weight_bytes
+
+
+def test_a_fuller_step_comes_twice() -> None:
+    """Where half vectors of values are loaded, a row with more of them takes a second step, with bits for all rows."""
+    for spec in RUNNABLE:
+        if "expand" not in spec.name or LANES[spec.isa] * DTYPE_BYTES[spec.dtype] < 64:
+            continue
+        problem = linear(spec, 1, 20 * LANES[spec.isa], 8)
+        x, weight, _ = layer(problem)
+        weight[:] = 0.0
+        weight[:, ::4] = 1.5
+        sizes = []
+        for full in (LANES[spec.isa] // 2, LANES[spec.isa] // 2 + 1):
+            weight[3, LANES[spec.isa] : 2 * LANES[spec.isa]] = 0.0
+            weight[3, LANES[spec.isa] : LANES[spec.isa] + full] = 2.5
+            assert_agrees(spec, problem, x, weight)
+            packed = spec.pack(problem, weight, None, False).native.packed_bytes
+            sizes.append(packed - int(weight.count_nonzero()) * DTYPE_BYTES[spec.dtype])
+        assert sizes[1] - sizes[0] == LANES[spec.isa] + 4
 
 
 def test_bytes_of_each_format() -> None:
@@ -195,6 +216,7 @@ def test_bytes_of_each_format() -> None:
         a_weight = spec.pack(problem, weight, None, False).native.packed_bytes / weight.numel()
         value = DTYPE_BYTES[spec.dtype]
         beside = 0.125 if "look_up" not in spec.name else 0.5 + 1 / (2 * LANES[spec.isa])
+        beside += 4 / (8 * LANES[spec.isa]) if "expand" in spec.name else 0
         assert a_weight == pytest.approx(value / 2 + beside, rel=0.02), spec.name
 
 

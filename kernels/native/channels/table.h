@@ -5,10 +5,24 @@
 
 namespace sparseplan {
 
+// A vector of a source pixel, some of whose values go into a vector of the target pixel.
+struct ChannelsPiece {
+    int64_t source;      // its first value
+    uint64_t mask;       // lanes of the target that it fills
+    uint8_t lanes[64];   // for each of these, a value wide, the lane it comes from
+};
+
+// How the target's vectors are put together.
+struct ChannelsRoutes {
+    int64_t vectors;
+    const int64_t* starts;  // [vectors + 1], into pieces
+    const ChannelsPiece* pieces;
+};
+
 struct ChannelsPlan {
     int64_t total, kept;    // channels of a pixel, and how many of them are moved
     const int64_t* index;   // [kept], ascending
-    const uint32_t* masks;  // [ceil(total / 32)]: bit c is set where channel 32 i + c is kept
+    ChannelsRoutes gather, scatter;
 };
 
 // `T` is uint32_t, uint16_t or uint8_t: values are moved, never computed with.

@@ -25,11 +25,16 @@ inline Choice load_bits(const uint8_t* from) {
     return bits;
 }
 
-// The next values of the stream where a bit is set, zeros elsewhere. From a register and in place: Zen 4 makes the
-// instruction wait for the old contents of its target, so that one register used again costs 6 cycles and not 2.
+// The lower half of a vector, anything in the other.
+inline Vec load_half(const Value* from) { return _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))); }
+
+// The next values of the stream where a bit is set, zeros elsewhere; Few: at most half a vector of them. From a register
+// and in place: Zen 4 makes the instruction wait for the old contents of its target, so that one register used again costs
+// 6 cycles and not 2.
+template <bool Few>
 inline Vec expand(const Value*& values, const uint8_t* bits) {
     const Choice stored = load_bits(bits);
-    Vec v = load(values);
+    Vec v = Few ? load_half(values) : load(values);
     __asm__("vpexpandw %0, %0%{%1%}%{z%}" : "+v"(v) : "Yk"(stored));
     values += __builtin_popcount(stored);
     return v;

@@ -36,7 +36,8 @@ struct Places {
 };
 constexpr Places kPlaces;
 
-// The next values of the stream where a bit is set, zeros elsewhere.
+// The next values of the stream where a bit is set, zeros elsewhere. Half a vector is loaded no faster than a whole one.
+template <bool Few>
 inline Vec expand(const Value*& values, const uint8_t* bits) {
     const __m256i places = _mm256_load_si256(reinterpret_cast<const __m256i*>(kPlaces.of[*bits]));
     const Vec moved = _mm256_permutevar8x32_ps(load(values), places);

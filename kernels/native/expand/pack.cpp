@@ -7,6 +7,8 @@
 namespace sparseplan {
 namespace {
 
+constexpr int64_t kLineBytes = 64;
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Consecutive inputs that one value chooses from, and the bits that takes.
@@ -79,18 +81,48 @@ class Packer {
     }
 
     void expand(const std::vector<const uint32_t*>& rows) {
-        starts.back().steps = steps();
+        starts.back().few_values = halves_pay(rows);
+        const int64_t most = starts.back().few_values ? lanes_ / 2 : lanes_;
         for (int64_t begin = 0; begin < c_in_; begin += lanes_) {
-            for (const uint32_t* row : rows) {
-                uint64_t stored = 0;
-                for (int64_t c = begin; row != nullptr && c < std::min(begin + lanes_, c_in_); ++c) {
-                    if (row[c] == 0) continue;
-                    stored |= uint64_t{1} << (c - begin);
-                    append_value(row[c]);
+            const int64_t end = std::min(begin + lanes_, c_in_);
+            std::vector<int64_t> next(rows.size(), begin);
+            for (int64_t left = steps_for(rows, begin, most); left > 0; --left) {
+                for (size_t r = 0; r < rows.size(); ++r) {
+                    uint64_t stored = 0;
+                    int64_t count = 0;
+                    for (int64_t& c = next[r]; rows[r] != nullptr && c < end && count < most; ++c) {
+                        if (rows[r][c] == 0) continue;
+                        stored |= uint64_t{1} << (c - begin);
+                        append_value(rows[r][c]);
+                        ++count;
+                    }
+                    append_bits(stored);
                 }
-                append_bits(stored);
+                windows.push_back(static_cast<int32_t>(begin / lanes_));
+                ++starts.back().steps;
             }
         }
+    }
+
+    // Steps for one vector of inputs, when a row of a step has at most `most` values.
+    int64_t steps_for(const std::vector<const uint32_t*>& rows, int64_t begin, int64_t most) const {
+        const int64_t end = std::min(begin + lanes_, c_in_);
+        int64_t fullest = 0;
+        for (const uint32_t* row : rows) {
+            if (row != nullptr) fullest = std::max<int64_t>(fullest, end - begin - std::count(row + begin, row + end, 0u));
+        }
+        return (fullest + most - 1) / most;
+    }
+
+    // Whether half vectors of values take less time, though some steps come twice: four fifths of the time a step.
+    bool halves_pay(const std::vector<const uint32_t*>& rows) const {
+        if (lanes_ * value_bytes_ < kLineBytes) return false;
+        int64_t halves = 0, wholes = 0;
+        for (int64_t begin = 0; begin < c_in_; begin += lanes_) {
+            halves += steps_for(rows, begin, lanes_ / 2);
+            wholes += steps_for(rows, begin, lanes_);
+        }
+        return 4 * halves < 5 * wholes;
     }
 
     void select(const std::vector<const uint32_t*>& rows) {

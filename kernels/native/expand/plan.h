@@ -3,7 +3,9 @@
 // The rows of the weight are cut into blocks, the inputs into steps. Within a block everything lies in the order in
 // which it is read, step by step and row by row: one stream of values, one of bits. Three formats:
 //
-// expand    A step is one vector of inputs; one bit a weight says whether its value is stored.
+// expand    A step is one vector of inputs; one bit a weight says whether its value is stored. Inputs without weights are
+//           left out. Where most rows have no more values in a step than half a vector holds, fuller steps come more
+//           than once: whole vectors are loaded across two cache lines, which takes a Zen 5 as long as all the rest.
 // select    A step is m vectors of inputs, m = 2, 4 or 8, the j-th of which holds inputs j, m + j, 2 m + j ... (the
 //           caller's x is dealt out once a run). A stored vector of values has one value for each group of m inputs,
 //           and log2(m) vectors of bits say which of them it multiplies. A block stores as many vectors ("slots") for
@@ -27,6 +29,7 @@ constexpr int kManyRows = 8, kFewRows = 4;
 struct ExpandBlock {
     int64_t bits = 0, places = 0, windows = 0, values = 0;
     int64_t steps = 0, slots = 1;
+    bool few_values = false;  // no row of a step has more than half a vector of them
 };
 
 struct ExpandPlan {

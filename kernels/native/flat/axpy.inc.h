@@ -21,14 +21,40 @@ struct Window {
 // Left alone, GCC gives every vector of the later rows of a tile an address computation of its own.
 inline void keep_pointer(const Scalar*& pointer) { __asm__("" : "+r"(pointer)); }
 
+// One load, from where the value goes on as an integer: loads are what binds.
+inline uint64_t entry_bits(const sparseplan::Entry* entry) {
+    uint64_t bits;
+    std::memcpy(&bits, entry, sizeof bits);
+    return bits;
+}
+
+// Non-zeros in their order, loaded two ahead: a core issues its oldest loads first, and those of a tile wait for its
+// offset, which would come behind the loads of the tile before (an eighth of the time on Zen 5).
+class Entries {
+  public:
+    explicit Entries(const sparseplan::Entry* first)
+        : at_(first), next_(entry_bits(first)), after_(entry_bits(first + 1)) {}
+
+    const sparseplan::Entry* at() const { return at_; }
+    uint64_t take() {
+        const uint64_t taken = next_;
+        next_ = after_;
+        after_ = entry_bits(at_ + 2);
+        ++at_;
+        __asm__("" : "+r"(next_), "+r"(after_));  // else GCC loads them where they are used
+        return taken;
+    }
+
+  private:
+    const sparseplan::Entry* at_;
+    uint64_t next_, after_;
+};
+
 // Adds one non-zero to the sums of a tile.
 template <int R, int W, bool Guarded>
-inline void axpy(const sparseplan::Entry* entry, const Window& window, int64_t row_floats, Vec (&acc)[R * W]) {
-    // One load, from where the value goes on as an integer: loads are what binds.
-    uint64_t both;
-    std::memcpy(&both, entry, sizeof both);
-    const Vec value = broadcast_bits(static_cast<uint32_t>(both));
-    const Scalar* row = window.in + (both >> 32);
+inline void axpy(uint64_t entry, const Window& window, int64_t row_floats, Vec (&acc)[R * W]) {
+    const Vec value = broadcast_bits(static_cast<uint32_t>(entry));
+    const Scalar* row = window.in + (entry >> 32);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r, row += row_floats) {
         keep_pointer(row);

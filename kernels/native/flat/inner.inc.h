@@ -22,7 +22,7 @@ void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums
     const int64_t* const starts = rows.starts;
     const float* const biases = rows.bias;
     const bool rectifies = rows.rectifies;
-    const sparseplan::Entry* entry = rows.entries + starts[0];
+    Entries entries(rows.entries + starts[0]);
     for (int64_t k = 0; k < channels; ++k, sums += sums_stride) {
         const sparseplan::Entry* const end = rows.entries + starts[k + 1];
         Vec acc[kChains][kSums];
@@ -37,15 +37,15 @@ void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums
         if constexpr (kChains > 1) {
 #pragma GCC unroll 32
             for (int t = kSums; t < kChains * kSums; ++t) acc[t / kSums][t % kSums] = zero();
-            for (; end - entry >= kChains; entry += kChains) {
-                __builtin_prefetch(reinterpret_cast<const char*>(entry) + kPrefetchBytes);
+            while (end - entries.at() >= kChains) {
+                __builtin_prefetch(reinterpret_cast<const char*>(entries.at()) + kPrefetchBytes);
 #pragma GCC unroll 8
                 for (int chain = 0; chain < kChains; ++chain) {
-                    axpy<R, W, Guarded>(entry + chain, window, row_floats, acc[chain]);
+                    axpy<R, W, Guarded>(entries.take(), window, row_floats, acc[chain]);
                 }
             }
         }
-        for (; entry != end; ++entry) axpy<R, W, Guarded>(entry, window, row_floats, acc[0]);
+        while (entries.at() != end) axpy<R, W, Guarded>(entries.take(), window, row_floats, acc[0]);
 #pragma GCC unroll 32
         for (int t = kSums; t < kChains * kSums; ++t) acc[0][t % kSums] = add(acc[0][t % kSums], acc[t / kSums][t % kSums]);
         if (rectifies) {

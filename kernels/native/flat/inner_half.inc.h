@@ -30,10 +30,10 @@ template <int R, int W, bool Guarded>
 void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums_stride) {
     constexpr int kSums = R * W;
     const int64_t row_floats = window.row_floats;
-    const sparseplan::Entry* entry = rows.entries + rows.starts[0];
+    Entries entries(rows.entries + rows.starts[0]);
     for (int64_t k = 0; k < rows.channels; ++k, sums += sums_stride) {
         const sparseplan::Entry* const row_end = rows.entries + rows.starts[k + 1];
-        const int64_t count = row_end - entry;
+        const int64_t count = row_end - entries.at();
         // Runs of like length: a last one of few products would cost as much to widen as a long one.
         int64_t runs = 1, length = count;
         if (count > kRunProducts) {
@@ -42,11 +42,11 @@ void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums
         }
         const float* bias = rows.bias == nullptr ? nullptr : rows.bias + k;
         for (int64_t run = 1; run <= runs; ++run, bias = nullptr) {
-            const sparseplan::Entry* const end = run == runs ? row_end : entry + length;
+            const sparseplan::Entry* const end = run == runs ? row_end : entries.at() + length;
             Vec acc[kSums];
 #pragma GCC unroll 32
             for (int t = 0; t < kSums; ++t) acc[t] = zero();
-            for (; entry != end; ++entry) axpy<R, W, Guarded>(entry, window, row_floats, acc);
+            while (entries.at() != end) axpy<R, W, Guarded>(entries.take(), window, row_floats, acc);
             add_run<kSums>(acc, bias, rows.rectifies && run == runs, sums);
         }
     }

@@ -52,7 +52,7 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
 
     starts_.reserve(blocks * c_out + 1);
     starts_.push_back(0);
-    entries_.reserve(c_out * taps - std::count(weight, weight + c_out * taps, 0.0f));
+    entries_.reserve(c_out * taps - std::count(weight, weight + c_out * taps, 0.0f) + kEntriesAhead);
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t begin = block * block_taps, end = std::min(begin + block_taps, taps);
         for (int64_t k = 0; k < c_out; ++k) {
@@ -64,6 +64,8 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
             starts_.push_back(static_cast<int64_t>(entries_.size()));
         }
     }
+
+    entries_.insert(entries_.end(), kEntriesAhead, Entry{});
 
     // To load and store a sum takes about as long as three multiply-adds.
     constexpr int64_t kSumsWork = 3;

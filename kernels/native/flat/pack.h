@@ -24,7 +24,7 @@ class FlatSparse {
     void run(const void* x, const void* residual, void* y, int threads) const {
         isa_.run(plan_, x, residual, y, threads);
     }
-    int64_t nonzeros() const { return static_cast<int64_t>(entries_.size()); }
+    int64_t nonzeros() const { return static_cast<int64_t>(entries_.size()) - kEntriesAhead; }
 
   private:
     const FlatTable& isa_;

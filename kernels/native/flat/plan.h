@@ -13,6 +13,8 @@ struct Entry {
     uint32_t offset;  // activations from an output position to the input element it multiplies
 };
 
+constexpr int kEntriesAhead = 2;
+
 // Names as in kernels/flat_sparse.py, where they are derived and explained.
 struct FlatPlan {
     int64_t n, c_in, h_in, w_in, c_out, h_out, w_out;
@@ -29,7 +31,7 @@ struct FlatPlan {
 
     const float* bias;       // [c_out]
     const int64_t* starts;   // [c_blocks * c_out + 1], into entries; rows of one block of channels lie together
-    const Entry* entries;
+    const Entry* entries;    // and kEntriesAhead more, which are read but not used
     const int64_t* work;     // [c_out + 1], of the channels before each: in non-zeros, sums moved counted as such
 };
 
