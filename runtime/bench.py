@@ -19,7 +19,7 @@ from .compile import compile_model, is_swapped
 from .fuse import fuse
 from .hosts import host_call, hosts_here
 from .measure_layers import measure_layers
-from .schema import Dtype, Host, NetworkTime, Take, Variant
+from .schema import Dtype, Host, LayerTime, NetworkTime, Take, Variant
 
 OUTPUT_ERROR_LIMIT: dict[Dtype, float] = {"float32": 1e-3, "bfloat16": 1e-1}
 """Largest output difference over largest output: float32 rounding through ~100 layers; bfloat16 has 8 bits."""
@@ -38,6 +38,7 @@ def take(
     machine: Machine,
     budget_s: float,
     progress: Progress,
+    layers: tuple[LayerTime, ...] | None = None,
     earlier: Take | None = None,
 ) -> Take:
     """Time the network densely and as planned, under every host and every dtype that the plan allows.
@@ -53,9 +54,10 @@ def take(
         One batch of the plan's input shape.
     budget_s : float
         For timing; compilation comes on top.
+    layers : tuple of LayerTime or None
+        What is known of the swapped layers; None to measure them here, in half of the time.
     earlier : Take or None
-        The first take of the same networks, in another process: its layers stand, and only its fast rivals are
-        measured again.
+        The first take of the same networks, in another process: only its fast rivals are measured again.
 
     Raises
     ------
@@ -63,11 +65,10 @@ def take(
         If the planned network computes something else than the masked one.
     """
     clock_before_hz = clock_hz()
-    if earlier is None:
+    if layers is None:
         layers = measure_layers(masked, plan, budget_s=budget_s / 2, progress=progress)
-        rivals = _all_rivals(plan)
-    else:
-        layers, rivals = earlier.layers, _fast_rivals(earlier)
+        budget_s /= 2
+    rivals = _all_rivals(plan) if earlier is None else _fast_rivals(earlier)
     variants: dict[Variant, nn.Module] = {
         "dense": fuse(dense).model,
         "planned": compile_model(
@@ -89,7 +90,7 @@ def take(
         if variant == "planned":
             error = max(error, _checked_error(call(), expected, host=host, dtypes={dtype, *kernel_dtypes}))
     progress("measuring networks", 0, 1)
-    times = measure_alternating(calls, budget_s=budget_s / 2, turn=NETWORK_TURN)
+    times = measure_alternating(calls, budget_s=budget_s, turn=NETWORK_TURN)
     progress("measuring networks", 1, 1)
     return Take(
         networks=tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -20,7 +21,9 @@ from .schema import LayerTime
 from .swapped_layer import SwappedLayer
 
 
-def measure_layers(model: nn.Module, plan: Plan, *, budget_s: float, progress: Progress) -> tuple[LayerTime, ...]:
+def measure_layers(
+    model: nn.Module, plan: Plan, *, budget_s: float, progress: Progress, names: Collection[str] | None = None
+) -> tuple[LayerTime, ...]:
     """Time every swapped layer against its dense rival, in alternation.
 
     Parameters
@@ -29,6 +32,8 @@ def measure_layers(model: nn.Module, plan: Plan, *, budget_s: float, progress: P
         Carries the trained, masked weights.
     budget_s : float
         For all layers together.
+    names : collection of str or None
+        Which layers; all that are swapped when left out.
 
     Returns
     -------
@@ -36,7 +41,7 @@ def measure_layers(model: nn.Module, plan: Plan, *, budget_s: float, progress: P
         `reverted` is True where the planned kernel was not faster than the dense one.
     """
     model = narrowed_model(model, plan)
-    swapped = [layer for layer in plan.layers if is_swapped(layer)]
+    swapped = [layer for layer in plan.layers if is_swapped(layer) and (names is None or layer.name in names)]
     generator = torch.Generator().manual_seed(0)
     times = []
     for index, layer in enumerate(swapped):
