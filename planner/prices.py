@@ -59,7 +59,9 @@ class Prices:
 
     def costs(self, knapsack: Knapsack) -> Floats:
         """[options]: loss, and what the time costs."""
-        return knapsack.loss + self.second * knapsack.median_s + self.shared[knapsack.source] * knapsack.spread_s
+        if self.second == 0.0:
+            return knapsack.loss
+        return knapsack.loss + self.second * knapsack.along_s(self.shared / self.second)
 
     def bound(self, knapsack: Knapsack, value: float, limit_s: float) -> float:
         """Least loss within the budget where the least sum of costs is `value`; what rounding may add is taken off."""

@@ -1,9 +1,11 @@
 """Choose one way to run each layer: least loss within a time budget that the whole network meets.
 
 A multiple-choice knapsack. The time of the whole is uncertain, and its errors do not simply add: a kernel whose
-efficiency the model has wrong is wrong in every layer alike (systematic: these errors add up), while the errors of
-different kernels have nothing to do with each other (independent: these add in quadrature). So with m the medians, and
-s_k the sum of (upper quantile - median) over the layers that run kernel k, the whole is taken to need at most
+efficiency the model has wrong is wrong in every layer alike (systematic: these errors add up), while what it has wrong
+of one shape, and the errors of different kernels, have nothing to do with each other (independent: these add in
+quadrature). So with m the medians, and s_k the sum of what an error k, of a kernel or of a shape under a kernel, adds
+to the layers that share it (`network_time` splits upper quantile - median into the two), the whole is taken to need at
+most
 
     sum m + sqrt(sum_k (s_k - b_k) ** 2)
 
@@ -190,7 +192,7 @@ def fastest(knapsack: Knapsack, *, time_limit_s: float = 10.0) -> Solution:
 def _may_be_faster(knapsack: Knapsack, elimination: Elimination, best: Indices) -> np.ndarray:
     """[options]: those that an assignment faster than the one known may take."""
     direction = direction_of(knapsack, best)
-    time_s = knapsack.median_s + direction[knapsack.source] * knapsack.spread_s
+    time_s = knapsack.along_s(direction)
     constant_s = knapsack.fixed_s - float(direction @ knapsack.base_spread_s)
     stays: np.ndarray = elimination.min_marginals(time_s) + constant_s <= knapsack.upper_s(best) * (1.0 + SLACK)
     stays[best] = True
@@ -225,7 +227,7 @@ def _solve_linear(
     constraints = [LinearConstraint(_with_time(choose_one, 0.0), 1.0, 1.0)]
     constraints += [LinearConstraint(_with_time(matrix, 0.0), 0.0, 0.0) for matrix in _links(knapsack)]
     for direction in directions:
-        time_s = knapsack.median_s + direction[knapsack.source] * knapsack.spread_s
+        time_s = knapsack.along_s(direction)
         constant_s = float(direction @ knapsack.base_spread_s) - knapsack.fixed_s
         constraints.append(LinearConstraint(_with_time(time_s[None, :] / second, -1.0), -np.inf, constant_s / second))
     for chosen in broken:
