@@ -78,6 +78,8 @@ def extend_profile(
             f"the problems are for {', '.join(map(str, sorted(others)))} threads, the profile is of {profile.threads}; "
             "give a profile of as many threads"
         )
+    if not problems:
+        return profile
     start_s = time.perf_counter()
     generator = torch.Generator().manual_seed(SEED)
     takes: dict[Work, list[KernelSample]] = defaultdict(list)

@@ -12,11 +12,11 @@ from ..kernels.problem import Problem
 from ..kernels.progress import Progress
 from ..kernels.spec import Machine
 from ..perfmodel.schema import Interval
-from ..planner.schema import Plan, Target
+from ..planner.options import NO_KERNEL
+from ..planner.schema import LayerPlan, Plan, Target
 from ..trainer.assignment import assignment_of
 from ..trainer.masks import masked_layers, update_masks
 from .bench import fastest, take
-from .compile import is_swapped
 from .schema import LayerTime, LoopRound, Outcome, Take
 
 MOST_CORRECTION = 1.5
@@ -99,7 +99,7 @@ def close_loop(
             break
         wanted = _scaled(wanted, min(missed, MOST_CORRECTION))
         problems = tuple(
-            dict.fromkeys(each for layer in plan.layers if is_swapped(layer) for each in _measured_of(layer.problem))
+            dict.fromkeys(each for layer in plan.layers if layer.chosen != layer.dense for each in _measured_of(layer))
         )
         again = replan(wanted, problems)
         if assignment_of(again) == assignment_of(plan) and _kernels(again) == _kernels(plan):
@@ -187,8 +187,12 @@ def _scaled(target: Target, factor: float) -> Target:
     return target.model_copy(update={"speedup": target.speedup * factor})
 
 
-def _measured_of(problem: Problem) -> tuple[Problem, Problem]:
-    return problem.as_dense(), problem
+def _measured_of(layer: LayerPlan) -> tuple[Problem, ...]:
+    """What a planned layer runs, and what it is compared with: dense at the same widths, and at its own."""
+    dense = replace(layer.full_problem, dtype=layer.dense.dtype)
+    if layer.chosen.kernel == NO_KERNEL:
+        return (dense,)
+    return dense, layer.problem.as_dense(), layer.problem
 
 
 def _kernels(plan: Plan) -> tuple[str, ...]:

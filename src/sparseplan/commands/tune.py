@@ -95,6 +95,8 @@ def tune(
             target_latency_ms=None if wanted.latency_s is None else wanted.latency_s * 1e3,
             dtype=first.dtype_policy,
             patterns=first.patterns,
+            database=first.pruned_layers_path if data is not None else None,
+            shared_widths=bool(first.widths or first.fixed_widths),
             progress=progress,
         )
 
