@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,7 @@ class Knapsack:
     source : array of int
         Which error an option shares (its kernel), 0 .. sources - 1.
     median_s, spread_s : array
-        Time of all calls, and how far that error reaches above it, seconds.
-    own_source, own_spread_s : array or None
-        A second error of each option (its shape's), from the same list; none where left out.
+        Time of all calls, and how far its upper quantile lies above, seconds.
     loss : array
         Not negative.
     fixed_s : float
@@ -77,20 +75,15 @@ class Knapsack:
     fixed_s: float
     base_spread_s: Floats
     links: tuple[Link, ...] = ()
-    own_source: Indices | None = None
-    own_spread_s: Floats | None = None
 
     def __post_init__(self) -> None:
-        sizes = {len(values) for values in self._arrays().values()}
+        sizes = {len(values) for values in (self.layer, self.source, self.median_s, self.spread_s, self.loss)}
         if len(sizes) != 1 or sizes == {0}:
             raise InputError(f"knapsack arrays must have one length of at least 1, got {sorted(sizes)}")
-        if (self.own_source is None) != (self.own_spread_s is None):
-            raise InputError("knapsack errors of a second kind need both their sources and their sizes")
-        spreads = self.spread_s if self.own_spread_s is None else np.concatenate([self.spread_s, self.own_spread_s])
-        numbers = np.concatenate([self.median_s, spreads, self.loss, self.base_spread_s, [self.fixed_s]])
+        numbers = np.concatenate([self.median_s, self.spread_s, self.loss, self.base_spread_s, [self.fixed_s]])
         if not np.isfinite(numbers).all():
             raise InputError("knapsack times and losses must be finite; check the performance model and the weights")
-        if min(self.median_s.min(), spreads.min(), self.loss.min(), self.fixed_s) < 0.0:
+        if min(self.median_s.min(), self.spread_s.min(), self.loss.min(), self.fixed_s) < 0.0:
             raise InputError("knapsack times and losses must not be negative")
         if set(np.unique(self.layer)) != set(range(self.layers)):
             raise InputError("every layer of a knapsack needs at least one option")
@@ -121,27 +114,12 @@ class Knapsack:
             )
             for link in self.links
         )
-        return replace(self, **{name: values[stays] for name, values in self._arrays().items()}, links=links)
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """All that is given by option."""
-        names = ("layer", "source", "median_s", "spread_s", "loss", "own_source", "own_spread_s")
-        return {name: values for name in names if (values := getattr(self, name)) is not None}
-
-    def along_s(self, direction: Floats) -> Floats:
-        """[options]: median, and the errors in a direction [sources], no longer than 1."""
-        found = self.median_s + direction[self.source] * self.spread_s
-        if self.own_source is not None:
-            found = found + direction[self.own_source] * self.own_spread_s
-        return found
+        arrays = {name: getattr(self, name)[stays] for name in ("layer", "source", "median_s", "spread_s", "loss")}
+        return replace(self, **arrays, links=links)
 
     def shared_error_s(self, chosen: Indices) -> Floats:
         """[sources]: e in the module's docstring, of an assignment (option numbers)."""
-        count = len(self.base_spread_s)
-        error = np.bincount(self.source[chosen], self.spread_s[chosen], count) - self.base_spread_s
-        if self.own_source is not None and self.own_spread_s is not None:
-            error = error + np.bincount(self.own_source[chosen], self.own_spread_s[chosen], count)
-        return np.asarray(error)
+        return np.bincount(self.source[chosen], self.spread_s[chosen], len(self.base_spread_s)) - self.base_spread_s
 
     def upper_s(self, chosen: Indices) -> float:
         """Time that the whole is taken to need at most."""

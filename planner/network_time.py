@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels.pattern import parse_pattern
-from ..kernels.problem import Problem
 from ..perfmodel.schema import Interval
 from .candidates import LayerCandidates, Option
 from .knapsack import Floats, Knapsack
@@ -20,14 +19,6 @@ from .widths import Widths
 
 REST = ""
 """Name of the error that the operations between the layers share; kernels share theirs under their own names."""
-KERNEL_FRAC = 0.3
-"""Of the square of a layer's error, what is its kernel's and so the same in all layers; the rest is of its shape, which
-is the same in layers of that shape alone. Held-out layers say less: in six validations of full and standard profiles on
-a Zen 5 (838 to 2039 problems, 38 kernels each) kernels explained 3 to 10 % of the squared errors, in units of their
-intervals 5 to 10 %, and the machine's state on that day, which dense layers have as well, up to 26 % more."""
-
-Source = str | tuple[int, str]
-"""A kernel, or a shape (by number) under a kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,21 +54,10 @@ class Network:
         return any(len(layer.options) > 1 for layer in self.layers)
 
     @cached_property
-    def sources(self) -> Mapping[Source, int]:
+    def sources(self) -> Mapping[str, int]:
         """Number of each shared error."""
-        pairs = {
-            (shape, option.candidate.kernel): None
-            for shape, layer in zip(self.shapes, self.layers, strict=True)
-            for option in layer.options
-        }
-        names = sorted({kernel for _, kernel in pairs})
-        return {source: number for number, source in enumerate([REST, *names, *pairs])}
-
-    @cached_property
-    def shapes(self) -> tuple[int, ...]:
-        """Of each layer, a number that layers of the same dense problem share."""
-        numbers: dict[Problem, int] = {}
-        return tuple(numbers.setdefault(layer.layer.problem, len(numbers)) for layer in self.layers)
+        names = sorted({option.candidate.kernel for layer in self.layers for option in layer.options})
+        return {name: number for number, name in enumerate([REST, *names])}
 
     @cached_property
     def lossless(self) -> Mapping[int, int]:
@@ -130,7 +110,7 @@ class Network:
 
 
 def total_time(network: Network, picked: Picked) -> Interval:
-    """Time of the whole network; errors that layers share add, others add in quadrature (see `KERNEL_FRAC`)."""
+    """Time of the whole network; errors of one kernel add, those of different ones add in quadrature."""
     median_s = _median_s(network, picked)
     up = np.linalg.norm(_errors_s(network, picked, upper=True))
     down = np.linalg.norm(_errors_s(network, picked, upper=False))
@@ -140,33 +120,20 @@ def total_time(network: Network, picked: Picked) -> Interval:
 def knapsack_of(network: Network, *, speedup: float | None) -> Knapsack:
     """The knapsack against a target speedup over the dense network, or against a latency."""
     sources, table = network.sources, network.table
-    options = [
-        (shape, layer.layer.calls, option)
-        for shape, layer in zip(network.shapes, network.layers, strict=True)
-        for option in layer.options
-    ]
-    times = [(calls, option.candidate.time_s) for _, calls, option in options]
+    options = [(layer.layer.calls, option) for layer in network.layers for option in layer.options]
+    times = [(calls, option.candidate.time_s) for calls, option in options]
     times += [(1, time) for levels in network.rest.by_level for time in levels]
-    losses = [option.candidate.loss_increase for *_, option in options]
+    losses = [option.candidate.loss_increase for _, option in options]
     losses += [loss for levels in network.width_loss for loss in levels]
-    kernels = [sources[option.candidate.kernel] for *_, option in options]
-    shapes = [sources[shape, option.candidate.kernel] for shape, _, option in options]
+    kernels = [sources[option.candidate.kernel] for _, option in options]
     count = len(table.layer)
-    spread_s = _filled([calls * max(time.high - time.median, 0.0) for calls, time in times], count)
-    # What lies between the layers has one error.
-    of_kernel, of_shape = (
-        np.where(np.arange(count) < len(options), math.sqrt(frac), whole)
-        for frac, whole in ((KERNEL_FRAC, 1.0), (1.0 - KERNEL_FRAC, 0.0))
-    )
     base = np.zeros(len(sources)) if speedup is None else _errors_s(network, network.dense, upper=True) / speedup
     base[sources[REST]] -= network.rest.fixed_s.high - network.rest.fixed_s.median
     return Knapsack(
         layer=table.layer,
         source=_filled(kernels, count).astype(np.intp),
         median_s=_filled([calls * time.median for calls, time in times], count),
-        spread_s=of_kernel * spread_s,
-        own_source=_filled(shapes, count).astype(np.intp),
-        own_spread_s=of_shape * spread_s,
+        spread_s=_filled([calls * max(time.high - time.median, 0.0) for calls, time in times], count),
         loss=_filled(losses, count),
         fixed_s=network.rest.fixed_s.median,
         base_spread_s=base,
@@ -222,8 +189,6 @@ def _errors_s(network: Network, picked: Picked, *, upper: bool) -> Floats:
         return max(time.high - time.median if upper else time.median - time.low, 0.0)
 
     errors[sources[REST]] = sum(distance(time) for time in _rest_times(network, picked))
-    for shape, layer, option in zip(network.shapes, network.layers, picked.layers, strict=True):
-        kernel, error = option.candidate.kernel, layer.layer.calls * distance(option.candidate.time_s)
-        errors[sources[kernel]] += math.sqrt(KERNEL_FRAC) * error
-        errors[sources[shape, kernel]] += math.sqrt(1.0 - KERNEL_FRAC) * error
+    for layer, option in zip(network.layers, picked.layers, strict=True):
+        errors[sources[option.candidate.kernel]] += layer.layer.calls * distance(option.candidate.time_s)
     return errors

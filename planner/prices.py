@@ -59,9 +59,7 @@ class Prices:
 
     def costs(self, knapsack: Knapsack) -> Floats:
         """[options]: loss, and what the time costs."""
-        if self.second == 0.0:
-            return knapsack.loss
-        return knapsack.loss + self.second * knapsack.along_s(self.shared / self.second)
+        return knapsack.loss + self.second * knapsack.median_s + self.shared[knapsack.source] * knapsack.spread_s
 
     def bound(self, knapsack: Knapsack, value: float, limit_s: float) -> float:
         """Least loss within the budget where the least sum of costs is `value`; what rounding may add is taken off."""

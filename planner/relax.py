@@ -168,7 +168,7 @@ def fastest_bound(knapsack: Knapsack, elimination: Elimination, rounds: int = 8)
     direction = np.zeros(len(knapsack.base_spread_s))
     bound_s, best = -np.inf, None
     for _ in range(rounds):
-        time_s = knapsack.along_s(direction)
+        time_s = knapsack.median_s + direction[knapsack.source] * knapsack.spread_s
         value, chosen = elimination.cheapest(time_s)
         bound_s = max(bound_s, value + knapsack.fixed_s - float(direction @ knapsack.base_spread_s))
         if best is None or knapsack.upper_s(chosen) < knapsack.upper_s(best):

@@ -107,6 +107,8 @@ class LoopReport(_Document):
     target: Target
     outcome: Outcome
     rounds: tuple[LoopRound, ...]
+    kept: int | None = None
+    """Number of the round whose plan was kept; None in reports from before it was recorded: the fastest."""
     verdict: str
 
 

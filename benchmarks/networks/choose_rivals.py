@@ -61,13 +61,7 @@ def make_race(network: Network, speedup: float) -> Race:
     """
     full = replace(network, layers=tuple(_all_levels(layer) for layer in network.layers))
     sure = knapsack_of(full, speedup=speedup)
-    knapsack = replace(
-        sure,
-        spread_s=np.zeros_like(sure.spread_s),
-        base_spread_s=np.zeros_like(sure.base_spread_s),
-        own_source=None,
-        own_spread_s=None,
-    )
+    knapsack = replace(sure, spread_s=np.zeros_like(sure.spread_s), base_spread_s=np.zeros_like(sure.base_spread_s))
     return Race(network=full, knapsack=knapsack, budget_s=total_time(full, full.dense).median / speedup)
 
 

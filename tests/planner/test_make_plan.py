@@ -30,8 +30,8 @@ def request(**changes: Any) -> PlanRequest:
 
 
 def sure_time_holds(plan: Plan, speedup: float) -> bool:
-    """The rule of the solver, recomputed from the document: shared errors add up, others in quadrature."""
-    errors: dict[Any, float] = {}
+    """The rule of the solver, recomputed from the document: errors of one kernel add up, others in quadrature."""
+    errors: dict[str, float] = {}
     planned = dense = plan.totals.rest_time_s.median
     rest_spread = plan.totals.rest_time_s.high - plan.totals.rest_time_s.median
     errors[""] = rest_spread * (1.0 - 1.0 / speedup)
@@ -41,9 +41,7 @@ def sure_time_holds(plan: Plan, speedup: float) -> bool:
         dense += layer.calls * rival.median
         for candidate, sign in ((layer.chosen, 1.0), (layer.dense, -1.0 / speedup)):
             spread = layer.calls * (candidate.time_s.high - candidate.time_s.median)
-            shape = layer.full_problem, candidate.kernel
-            errors[candidate.kernel] = errors.get(candidate.kernel, 0.0) + sign * spread * math.sqrt(0.3)
-            errors[shape] = errors.get(shape, 0.0) + sign * spread * math.sqrt(0.7)
+            errors[candidate.kernel] = errors.get(candidate.kernel, 0.0) + sign * spread
     upper = planned + math.sqrt(sum(error**2 for error in errors.values()))
     return upper <= dense / speedup * (1.0 + 1e-5)
 

@@ -16,10 +16,9 @@ LAYER_SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
 
 
 def build(sizes: list[int], seed: int, sources: int = 3) -> Knapsack:
-    """Options with one error each or, by the seed, with two."""
     random = np.random.default_rng(seed)
     count = sum(sizes)
-    knapsack = Knapsack(
+    return Knapsack(
         layer=np.repeat(np.arange(len(sizes)), sizes),
         source=random.integers(0, sources, count),
         median_s=random.uniform(1e-5, 1e-3, count),
@@ -28,10 +27,6 @@ def build(sizes: list[int], seed: int, sources: int = 3) -> Knapsack:
         fixed_s=float(random.uniform(0.0, 1e-3)),
         base_spread_s=random.uniform(-1e-4, 3e-4, sources),
     )
-    if seed % 2 == 0:
-        return knapsack
-    own = random.integers(0, sources, count)
-    return replace(knapsack, own_source=own, own_spread_s=random.uniform(0.0, 5e-4, count))
 
 
 def assignments(knapsack: Knapsack) -> list[np.ndarray]:
@@ -48,8 +43,6 @@ def upper_s(knapsack: Knapsack, chosen: np.ndarray) -> float:
     for option in chosen:
         total += knapsack.median_s[option]
         spread[knapsack.source[option]] += knapsack.spread_s[option]
-        if knapsack.own_source is not None and knapsack.own_spread_s is not None:
-            spread[knapsack.own_source[option]] += knapsack.own_spread_s[option]
     return float(total + sum(value**2 for value in spread) ** 0.5)
 
 

@@ -40,7 +40,9 @@ def tune(
     rounds: int = ROUNDS,
     progress: Progress = silent,
 ) -> LoopReport:
-    """Build the planned network with weights pruned by magnitude, measure it, and plan again where it is too slow.
+    """Build the planned network with weights pruned by magnitude, measure it, and plan again where it misses.
+
+    Also where it exceeds it by far: a milder plan loses less.
 
     What each round measures of layers is added to a profile beside the plan.
 
@@ -122,6 +124,7 @@ def tune(
         target=first.target,
         outcome=result.outcome,
         rounds=result.rounds,
+        kept=result.kept,
         verdict=_verdict(result),
     )
     write_document(target.with_suffix(".tune.json"), report)
