@@ -25,8 +25,13 @@ SURPLUS = 1.1
 """A plan that is faster than the target by more than this lost more than it had to: a milder one is tried. Measurements
 of one network move by 5 to 15 % between processes."""
 
-Replan = Callable[[Target, tuple[Problem, ...]], Plan]
-"""Measures these problems, adds them to the profile, and plans for this target with it."""
+MOST_OFF = 1.5
+"""Of the dense network's prediction from its measurement: what layers measure in a disturbed second stands for all
+layers of their shape, and predicts networks many times too slow."""
+
+Replan = Callable[[Target, tuple[Problem, ...], LoopRound], Plan | None]
+"""Measures these problems, adds them to the profile, and plans for this target with it; None where what was measured
+cannot be true beside that round (`is_believable`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,8 @@ class LoopResult:
     kept : int
         Number of the best round: of those that met the target the one of least loss, else the fastest.
     outcome : Outcome
-        "met"; "unchanged" where planning again gave the same plan; "out of rounds".
+        "met"; "unchanged" where planning again gave the same plan; "disturbed" where layers could not be measured as
+        fast as the network shows them to be; "out of rounds".
     """
 
     plan: Plan
@@ -105,7 +111,10 @@ def close_loop(
         problems = tuple(
             dict.fromkeys(each for layer in plan.layers if layer.chosen != layer.dense for each in _measured_of(layer))
         )
-        again = replan(wanted, problems)
+        again = replan(wanted, problems, seen[-1])
+        if again is None:
+            outcome = "disturbed"
+            break
         if assignment_of(again) == assignment_of(plan) and _kernels(again) == _kernels(plan):
             outcome = "unchanged"
             break
@@ -119,6 +128,16 @@ def close_loop(
         best = max(range(len(seen)), key=lambda number: seen[number].speedup)
     kept = _without_losers(plans[best], seen[best]).model_copy(update={"target": asked})
     return LoopResult(plan=kept, rounds=tuple(seen), kept=best, outcome=outcome)
+
+
+def is_believable(plan: Plan, measured: LoopRound) -> bool:
+    """Whether a plan's prediction of the dense network is near its measurement, or at least not farther than before."""
+
+    def factor(predicted_s: float) -> float:
+        ratio = predicted_s / measured.measured_dense_s
+        return max(ratio, 1.0 / ratio)
+
+    return factor(plan.totals.dense_time_s.median) <= max(MOST_OFF, factor(measured.predicted_dense_s))
 
 
 def pruned(model: nn.Module, plan: Plan) -> nn.Module:

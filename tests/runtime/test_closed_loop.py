@@ -13,8 +13,8 @@ from sparseplan.perfmodel.schema import Interval
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.profiles.timing import TimeStats
 from sparseplan.runtime import closed_loop
-from sparseplan.runtime.closed_loop import LoopResult, close_loop, pruned
-from sparseplan.runtime.schema import LayerTime, NetworkTime, Take, Variant
+from sparseplan.runtime.closed_loop import LoopResult, close_loop, is_believable, pruned
+from sparseplan.runtime.schema import LayerTime, LoopRound, NetworkTime, Take, Variant
 
 
 def _stats(median_s: float) -> TimeStats:
@@ -48,10 +48,11 @@ class Asked:
         self.targets: list[float | None] = []
         self.problems: list[tuple[Problem, ...]] = []
 
-    def __call__(self, target: Target, problems: tuple[Problem, ...]) -> Plan:
+    def __call__(self, target: Target, problems: tuple[Problem, ...], measured: LoopRound) -> Plan | None:
         self.targets.append(target.speedup)
         self.problems.append(problems)
-        return next(self.plans).model_copy(update={"target": target})
+        plan = next(self.plans).model_copy(update={"target": target})
+        return plan if is_believable(plan, measured) else None
 
 
 def _run(
@@ -115,6 +116,21 @@ def test_a_milder_plan_that_misses_is_not_kept(monkeypatch: pytest.MonkeyPatch) 
     result, asked = _run(monkeypatch, [1e-3 / 2.0, 1e-3 / 1.4, 1e-3 / 1.45], [milder, between], first=first)
     assert asked.targets[1] == pytest.approx(1.5 * 1.5 / 2.0 * 1.5 / 1.4)
     assert (result.outcome, result.kept) == ("met", 0)
+
+
+def _dense_at(time_s: float) -> Plan:
+    plan = plan_of(OTHER)
+    predicted = Interval(median=time_s, low=0.9 * time_s, high=1.1 * time_s)
+    return plan.model_copy(update={"totals": plan.totals.model_copy(update={"dense_time_s": predicted})})
+
+
+def test_layers_that_contradict_the_network_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _dense_at(1.05e-3)
+    result, _ = _run(monkeypatch, [1e-3 / 1.2], [_dense_at(8.5e-3)], first=first)
+    assert (result.outcome, result.kept) == ("disturbed", 0)
+    assert result.plan.totals.dense_time_s.median == pytest.approx(1.05e-3)
+    mended, _ = _run(monkeypatch, [1e-3 / 1.2, 1e-3 / 1.6], [_dense_at(0.9e-3)], first=_dense_at(9e-3))
+    assert mended.outcome in ("met", "unchanged")
 
 
 def test_what_costs_nothing_may_exceed_the_target(monkeypatch: pytest.MonkeyPatch) -> None:

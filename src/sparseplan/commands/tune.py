@@ -20,14 +20,16 @@ from ..planner.store import load_plan, save_plan
 from ..profiles.extend_profile import extend_profile
 from ..profiles.fingerprint import differences, read_fingerprint
 from ..profiles.store import load_profile, save_profile
-from ..runtime.closed_loop import LoopResult, close_loop
-from ..runtime.schema import LoopReport
+from ..runtime.closed_loop import LoopResult, close_loop, is_believable
+from ..runtime.schema import LoopReport, LoopRound
 from ..trainer.store import load_weights
 from .plan import plan as make_plan
 
 ROUNDS = 3
 BUDGET_S = 20.0
 """For timing in each round."""
+ATTEMPTS = 2
+"""To measure layers that agree with the network that they are part of."""
 
 
 def tune(
@@ -82,10 +84,19 @@ def tune(
         load_weights(model, Path(weights))
     longer = target.with_suffix(".profile.json")
 
-    def replan(wanted: Target, problems: tuple[Problem, ...]) -> Plan:
+    def replan(wanted: Target, problems: tuple[Problem, ...], measured: LoopRound) -> Plan | None:
         nonlocal known
-        known = extend_profile(known, problems, machine=machine, registry=REGISTRY, progress=progress)
+        for _ in range(ATTEMPTS):
+            extended = extend_profile(known, problems, machine=machine, registry=REGISTRY, progress=progress)
+            save_profile(longer, extended)
+            again = plan_for(wanted)
+            if is_believable(again, measured):
+                known = extended
+                return again
         save_profile(longer, known)
+        return None
+
+    def plan_for(wanted: Target) -> Plan:
         return make_plan(
             first.model,
             first.input_shape,
@@ -139,4 +150,9 @@ def _verdict(result: LoopResult) -> str:
     if result.outcome == "met":
         return f"Target {asked} met: measured {measured}, after {count}."
     reachable = "dense is the fastest" if best.speedup <= 1.0 else f"reachable here is {measured}"
+    if result.outcome == "disturbed":
+        reachable += (
+            "; layers measured far slower than the network that they are part of, other programs disturb this machine: "
+            "run it again when it is idle"
+        )
     return f"Target {asked} missed after {count} ({result.outcome}): {reachable}."
