@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,28 +38,34 @@ def group_norms(weight: Tensor, part: BlockPart) -> Tensor:
     Tensor
         One norm a block, of `grid_shape`.
     """
-    extents = block_extents(tuple(weight.shape), part)
-    grid = grid_shape(tuple(weight.shape), part)
+    return group_sums(weight.square(), part).sqrt()
+
+
+def group_sums(values: Tensor, part: BlockPart) -> Tensor:
+    """Sum of values [K, C, R, S] over each block, of `grid_shape`."""
+    extents = block_extents(tuple(values.shape), part)
+    grid = grid_shape(tuple(values.shape), part)
     padding: list[int] = []
-    for axis, extent, count in reversed(list(zip(weight.shape, extents, grid, strict=True))):
+    for axis, extent, count in reversed(list(zip(values.shape, extents, grid, strict=True))):
         padding += [0, extent * count - axis]
-    padded = torch.nn.functional.pad(weight, padding)
+    padded = torch.nn.functional.pad(values, padding)
     split = [size for count, extent in zip(grid, extents, strict=True) for size in (count, extent)]
-    return padded.reshape(split).square().sum(dim=(1, 3, 5, 7)).sqrt()
+    return padded.reshape(split).sum(dim=(1, 3, 5, 7))
 
 
 def expand_groups(grid: Tensor, shape: tuple[int, ...], part: BlockPart) -> Tensor:
     """Spread one value a block over all weights of the block: the inverse view of `group_norms`."""
-    full = grid
-    for axis, extent in enumerate(block_extents(shape, part)):
-        full = full.repeat_interleave(extent, dim=axis)
+    extents = block_extents(shape, part)
+    split = [size for count, extent in zip(grid.shape, extents, strict=True) for size in (count, extent)]
+    spread = grid[:, None, :, None, :, None, :, None].expand(split)
+    full = spread.reshape([count * extent for count, extent in zip(grid.shape, extents, strict=True)])
     return full[tuple(slice(size) for size in shape)]
 
 
 def group_sizes(shape: tuple[int, ...], part: BlockPart) -> Tensor:
     """Number of weights in each block, of `grid_shape`; smaller at the ends of an axis."""
     ones = torch.ones(shape)
-    return group_norms(ones, part).square().round()
+    return group_sums(ones, part)
 
 
 def magnitude_mask(weight: Tensor, pattern: Pattern, sparsity: float) -> Tensor:
@@ -85,17 +93,81 @@ def magnitude_mask(weight: Tensor, pattern: Pattern, sparsity: float) -> Tensor:
     UnsupportedError
         If the pattern masks activations (SAS) and not weights.
     """
+    return next(magnitude_masks(weight, pattern, (sparsity,)))
+
+
+def magnitude_masks(weight: Tensor, pattern: Pattern, sparsities: Sequence[float]) -> Iterator[Tensor]:
+    """`magnitude_mask` at each of several sparsities; the groups of the pattern's first part are sorted once for all.
+
+    Raises
+    ------
+    InputError
+        If a sparsity is outside [0, 1] or `weight` is not four-dimensional.
+    UnsupportedError
+        If the pattern masks activations (SAS) and not weights.
+    """
     if weight.dim() != 4:
         raise InputError(
             f"a mask needs a weight [K, C, R, S], got shape {tuple(weight.shape)}; view a linear as [K, C, 1, 1]"
         )
-    if not 0.0 <= sparsity <= 1.0:
-        raise InputError(f"sparsity must lie in [0, 1], got {sparsity}")
-    mask = torch.ones_like(weight, dtype=torch.bool)
-    density = free_density(pattern, sparsity)
-    for part in pattern.parts:
-        mask &= _part_mask(weight, mask, part, density)
-    return mask
+    for sparsity in sparsities:
+        if not 0.0 <= sparsity <= 1.0:
+            raise InputError(f"sparsity must lie in [0, 1], got {sparsity}")
+    whole = torch.ones_like(weight, dtype=torch.bool)
+    # What the first part sees does not depend on the sparsity.
+    first = [_ranked(weight, whole, part) for part in pattern.parts[:1]]
+    for sparsity in sparsities:
+        density = free_density(pattern, sparsity)
+        mask = whole.clone()
+        for number, part in enumerate(pattern.parts):
+            ranked = _ranked(weight, mask, part) if number else first[0]
+            mask &= ranked.mask(density) if isinstance(ranked, Ranking) else ranked
+        yield mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranking:
+    """Blocks of a part in a weight, the strongest first.
+
+    Attributes
+    ----------
+    order : Tensor
+        [blocks] int64, numbers of the blocks; those of which nothing is left come last.
+    left : int
+        Of how many blocks anything is left.
+    """
+
+    part: BlockPart
+    shape: tuple[int, ...]
+    order: Tensor
+    left: int
+
+    def kept(self, density: float) -> int:
+        """How many blocks stay; at least one does."""
+        return max(1, round(density * self.left))
+
+    def mask(self, density: float) -> Tensor:
+        """bool, [K, C, R, S]; True in the blocks that stay."""
+        flat = torch.zeros(len(self.order), dtype=torch.bool, device=self.order.device)
+        flat[self.order[: self.kept(density)]] = True
+        return expand_groups(flat.view(grid_shape(self.shape, self.part)), self.shape, self.part)
+
+
+def rank_blocks(weight: Tensor, mask: Tensor, part: BlockPart) -> Ranking:
+    """Rank the blocks of what a mask has left of a weight.
+
+    By the root mean square over the weights that are left, not by the norm: a block that is smaller, at the end of an
+    axis or by an earlier part, must not lose for its size alone.
+    """
+    norms = group_norms((weight.detach() * mask).float(), part)
+    left = group_sums(mask.float(), part)
+    score = torch.where(left > 0, norms / left.clamp(min=1.0).sqrt(), -1.0)
+    return Ranking(
+        part=part,
+        shape=tuple(weight.shape),
+        order=score.flatten().argsort(descending=True, stable=True),
+        left=int((left > 0).sum()),
+    )
 
 
 def free_density(pattern: Pattern, sparsity: float) -> float:
@@ -108,21 +180,13 @@ def free_density(pattern: Pattern, sparsity: float) -> float:
     return min(1.0, (1.0 - sparsity) / nm_density) ** (1.0 / free_parts) if free_parts else 1.0
 
 
-def _part_mask(weight: Tensor, mask: Tensor, part: Part, density: float) -> Tensor:
-    weight = weight.detach() * mask
+def _ranked(weight: Tensor, mask: Tensor, part: Part) -> Ranking | Tensor:
+    """Of a part whose sparsity is free its ranking, of one that dictates it the mask itself."""
     if isinstance(part, NmPart):
-        return _nm_mask(weight, part)
+        return _nm_mask(weight.detach() * mask, part)
     if not isinstance(part, BlockPart):
         raise UnsupportedError(f"pattern {part.name!r} leaves weights dense; it has no weight mask")
-    norms = group_norms(weight.float(), part)
-    left = group_norms(mask.float(), part).square().round()
-    keep = max(1, round(density * int((left > 0).sum())))
-    # Root mean square over the weights that are left, not the norm: a block that is smaller, at the end of an axis or
-    # by an earlier part, must not lose for its size alone. Blocks that are gone already come last.
-    score = torch.where(left > 0, norms / left.clamp(min=1.0).sqrt(), -1.0)
-    flat = torch.zeros(norms.numel(), dtype=torch.bool, device=weight.device)
-    flat[score.flatten().argsort(descending=True, stable=True)[:keep]] = True
-    return expand_groups(flat.view(norms.shape), tuple(weight.shape), part)
+    return rank_blocks(weight, mask, part)
 
 
 def _nm_mask(weight: Tensor, part: NmPart) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 from ..kernels.progress import Progress
 from .ablation import PrunedWeight
 from .calibration import Calibration, accuracy_frac, label
-from .carry_zeros import carrying
+from .carry_zeros import Stitcher, stitching
 from .eval_mode import evaluating
 from .knapsack import Solution
 from .network_time import Picked
@@ -22,7 +22,12 @@ BISECTIONS = 8
 
 
 def decide_by_accuracy(
-    model: nn.Module, question: Question, *, pruned: PrunedWeight, calibration: Calibration, progress: Progress
+    model: nn.Module,
+    question: Question,
+    *,
+    refitted: PrunedWeight | None,
+    calibration: Calibration,
+    progress: Progress,
 ) -> Decision:
     """The least loss at the targets that is within the accuracy drop; without other targets the fastest that is.
 
@@ -37,8 +42,10 @@ def decide_by_accuracy(
         data = label(model, calibration)
         dense_frac = accuracy_frac(model, data)
 
+        stitcher = Stitcher(model, question.network.widths.groups, refitted)
+
         def drop_points(picked: Picked) -> float:
-            with carrying(model, question.network, picked, pruned):
+            with stitcher.carrying(stitching(question.network, picked)):
                 return 100.0 * (dense_frac - accuracy_frac(model, data))
 
         if target.given_time_or_size:

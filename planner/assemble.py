@@ -49,11 +49,12 @@ class LayerWriter:
         elif chosen.pattern == "dense" and picked.timed.state != full:
             widths = f"{_widths(picked.timed.state)} channels instead of {_widths(full)}"
             reason = f"dense at {widths}: {why_chosen(chosen, dense)}"
+        elif chosen.other_dense:
+            reason = f"{why_chosen(chosen, dense)}, nothing removed; torch would run {dense.kernel}"
         elif chosen.pattern == "dense":
             sparse = tuple(candidate for candidate in considered if candidate.pattern != "dense")
-            reason = why_dense(
-                chosen, sparse, break_even, has_faster=any(each.timed.state == full for each in layer.options[1:])
-            )
+            faster = [each for each in layer.options[1:] if each.timed.state == full and not each.timed.other_dense]
+            reason = why_dense(chosen, sparse, break_even, has_faster=bool(faster))
         else:
             reason = why_chosen(chosen, dense)
         return LayerPlan(

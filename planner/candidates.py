@@ -48,7 +48,16 @@ class LayerCandidates:
 
 def wanted_choices(layers: Sequence[LayerOptions]) -> tuple[WeightChoice, ...]:
     """Whose loss is to be estimated: the faster ones, and of each pattern the least slow one, to show why it lost."""
-    return tuple(sorted({_choice(each, option) for each in layers for option in (*each.faster, *_least_slow(each))}))
+    return tuple(
+        sorted(
+            {
+                _choice(each, option)
+                for each in layers
+                for option in (*each.faster, *_least_slow(each))
+                if not parse_pattern(option.problem.pattern).is_dense
+            }
+        )
+    )
 
 
 def join_loss(layers: Sequence[LayerOptions], sensitivity: Sensitivity) -> tuple[LayerCandidates, ...]:
@@ -107,6 +116,7 @@ def _with_loss(each: LayerOptions, option: TimedOption, sensitivity: Sensitivity
             time_s=option.time_s,
             loss_increase=loss,
             extrapolated=option.extrapolated,
+            other_dense=option.other_dense,
         ),
         timed=option,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..kernels.errors import InputError
 from ..perfmodel.schema import Interval
-from .reasons import faster_kernel, milliseconds, percent, speed, why_lost, zeros
+from .reasons import OTHER_DENSE, faster_kernel, milliseconds, percent, speed, why_lost, zeros
 from .schema import Candidate, LayerPlan, Plan, WidthPlan
 
 
@@ -37,7 +37,7 @@ def _explain_plan(plan: Plan) -> str:
     rows = [
         (
             layer.name + (f" (x{layer.calls})" if layer.calls > 1 else ""),
-            layer.chosen.pattern,
+            OTHER_DENSE if layer.chosen.other_dense else layer.chosen.pattern,
             "" if layer.chosen.pattern == "dense" else percent(layer.chosen.sparsity),
             layer.chosen.kernel,
             milliseconds(layer.calls * layer.dense.time_s.median) + _mark(layer.dense),
@@ -102,9 +102,8 @@ def _weights(plan: Plan) -> str:
         )
     if plan.pruned_layers_path is None:
         return "zeros by magnitude; with --database the others are refitted and the whole network is searched"
-    return (
-        f"refitted after removal, from {plan.pruned_layers_path}, every layer at its full width; training starts from "
-        "zeros by magnitude"
+    return f"refitted after removal at full width, from {plan.pruned_layers_path}; training starts from them" + (
+        ", cut to the widths that stay" if any(width.kept < width.group.units for width in plan.widths) else ""
     )
 
 

@@ -38,6 +38,14 @@ class EligibleKernels:
             kernel for kernel in self(problem) if "dense" in kernel.patterns and runs_in_networks(kernel, self._machine)
         )
 
+    def other_dense(self, problem: Problem) -> Iterator[KernelSpec]:
+        """Dense kernels that torch would not run by itself, but that can be put in a layer's place."""
+        return (
+            kernel
+            for kernel in self(problem)
+            if "dense" in kernel.patterns and not runs_in_networks(kernel, self._machine)
+        )
+
     def sparse(self, problem: Problem, among: Ways | None) -> Sequence[KernelSpec]:
         """Kernels that skip a part of the problem's pattern; of some ways only, if these are given."""
         if among is None:
@@ -54,10 +62,17 @@ class EligibleKernels:
 
 
 def dense_requests(problem: Problem, dtypes: Sequence[Dtype], kernels: EligibleKernels) -> Iterator[Request]:
-    """Every dense way to run a problem."""
+    """Every dense way in which the network would run a problem."""
     for dtype in dtypes:
         wanted = replace(problem, dtype=dtype)
         yield from ((wanted, kernel) for kernel in kernels.dense(wanted))
+
+
+def other_dense_requests(problem: Problem, dtypes: Sequence[Dtype], kernels: EligibleKernels) -> Iterator[Request]:
+    """Every dense way that must be put in the layer's place."""
+    for dtype in dtypes:
+        wanted = replace(problem, dtype=dtype)
+        yield from ((wanted, kernel) for kernel in kernels.other_dense(wanted))
 
 
 class Timer:
@@ -95,7 +110,8 @@ class Timer:
         around = [self._conversion(name, moved) for name, moved in _conversions(problem, kernel, form)]
         around.append(Interval(median=refetch_s, low=0.0, high=2.0 * refetch_s))
         dense = "dense" in kernel.patterns
-        overhead_s = self._machinery.performance_model.network.layer_s if dense else self._machinery.call_overhead_s
+        hosted = dense and runs_in_networks(kernel, self._machinery.machine)
+        overhead_s = self._machinery.performance_model.network.layer_s if hosted else self._machinery.call_overhead_s
         around.append(Interval(median=overhead_s, low=overhead_s, high=overhead_s))
         total = add_times([prediction.interval, *around])
         return TimedOption(
@@ -106,6 +122,7 @@ class Timer:
             around_s=total.median - prediction.median_s,
             bound=prediction.bound,
             extrapolated=prediction.extrapolated,
+            other_dense=dense and not hosted,
         )
 
     def _conversion(self, name: str, bytes_moved: float) -> Interval:
@@ -138,7 +155,10 @@ class DenseTimes:
         """Predict all at once what will be asked for."""
         wanted = {problem for problem in problems if problem not in self._known}
         self.timer.prepare(
-            request for problem in wanted for request in dense_requests(problem, self._dtypes, self._kernels)
+            request
+            for problem in wanted
+            for requests in (dense_requests, other_dense_requests)
+            for request in requests(problem, self._dtypes, self._kernels)
         )
 
     def __call__(self, problem: Problem) -> TimedOption:
@@ -147,6 +167,11 @@ class DenseTimes:
             options = (self.timer.option(request, self.form) for request in requests)
             self._known[problem] = min(options, key=lambda option: option.time_s.median)
         return self._known[problem]
+
+    def others(self, problem: Problem) -> Iterator[TimedOption]:
+        """Dense ways that torch would not take by itself."""
+        requests = other_dense_requests(problem, self._dtypes, self._kernels)
+        return (self.timer.option(request, self.form) for request in requests)
 
 
 def touched_bytes(layers: Sequence[CapturedLayer]) -> float:

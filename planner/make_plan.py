@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +26,11 @@ from .network_time import Network
 from .options import NARROWING, REMOVAL, Machinery
 from .rest import rest_time
 from .schema import DtypePolicy, Plan, Target
-from .sensitivity import BUDGET_S, Calibration, Sensitivity
+from .sensitivity import BUDGET_S, Calibration, Sensitivity, WidthChoice
 from .stored_bytes import other_bytes
 from .sweep import FEWEST_POINTS, sweep
 from .targets import Decision, Question, decide
 from .time_options import time_options
-from .width_loss import width_losses
 
 DEFAULT_PATTERNS = ("unstructured", "block:16x1", "filter", "channel", "shape", "filter+shape")
 DEFAULT_PATTERNS_OF: dict[Device, tuple[str, ...]] = {
@@ -45,8 +43,6 @@ CALL_OPERATIONS: dict[Device, float] = {"cpu": 4.0, "cuda": 1.0}
 """Of calling a swapped layer, beside its kernel, in calls of the smallest torch operation. Measured on two cores of a
 Zen 5, where that takes 0.83 us: 1.3 us eager, and 3.2 to 3.6 us under torch.compile, which is how networks are
 shipped. Assumed on GPUs."""
-WIDTH_SHARE = 0.5
-"""Of the time for measuring losses, at most for those of widths, where there are others to measure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +66,8 @@ class PlanRequest:
     pruned_layers : Path or None
         Folder of the database of pruned layers, made or gone on with: weights are then removed one by one and the
         others refitted, and the plan is searched on the stitched network. Where it holds the losses already, nothing
-        is measured. Without it weights go by magnitude, which takes seconds. Layers then keep the widths they share:
-        the database is of weights refitted at full width.
+        is measured. Without it weights go by magnitude, which takes seconds. Its weights are refitted at full width;
+        where shared widths cut them, the strongest of what they leave stay.
     search_budget_s : float
         Wall-clock time of the search on the stitched network, seconds.
     sweep_points : int
@@ -105,11 +101,6 @@ class PlanRequest:
             raise InputError("a target for the accuracy drop needs calibration data; give --data, or another target")
         if self.calibration is None and self.pruned_layers is not None:
             raise InputError("a database of pruned layers is made from calibration data; give --data")
-        if self.shared_widths and self.pruned_layers is not None:
-            raise InputError(
-                "a database of pruned layers holds weights refitted at full width; give --shared-widths or --database, "
-                "not both"
-            )
         if 0 != self.sweep_points < FEWEST_POINTS:
             raise InputError(f"a sweep of {self.sweep_points} points; allowed are {FEWEST_POINTS} or more")
         for text in self.patterns:
@@ -179,43 +170,41 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
     # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
     hopeful = any(each.choosable for each in timed.layers)
     budget_s = request.sensitivity_budget_s if hopeful else 0.0
-    start = time.perf_counter()
-    width_loss = width_losses(
-        model,
-        timed.widths.groups,
-        calibration=request.calibration,
-        budget_s=(WIDTH_SHARE if choices else 1.0) * budget_s,
-        progress=progress,
-    )
-    spent_s = time.perf_counter() - start
     rest = rest_time(captured.rest, timed.form.dtype, machinery, timed.widths.groups)
     apart = other_bytes(model, names)
 
     def ask(found: Sensitivity) -> Question:
         return Question(
             network=Network(
-                layers=join_loss(timed.layers, found), widths=timed.widths, width_loss=width_loss, rest=rest
+                layers=join_loss(timed.layers, found),
+                widths=timed.widths,
+                width_loss=tuple(
+                    tuple(found.widths[WidthChoice(group=each.group.name, kept=level)] for level in each.levels)
+                    for each in timed.widths.groups
+                ),
+                rest=rest,
             ),
             target=request.target,
             batch=request.example.shape[0],
             other_bytes=apart,
         )
 
-    sensitivity, pruned = expected_losses(
+    sensitivity, refitted = expected_losses(
         model,
         choices,
         layers=names,
+        widths=timed.widths.groups,
         ask=ask,
         effort=Effort(
             calibration=request.calibration,
-            sensitivity_budget_s=max(budget_s - spent_s, 0.0) if choices else 0.0,
+            sensitivity_budget_s=budget_s,
             pruned_layers=request.pruned_layers if hopeful else None,
             search_budget_s=request.search_budget_s,
         ),
         progress=progress,
     )
     question = ask(sensitivity)
-    decision = _decide(model, question, request, pruned, progress)
+    decision = _decide(model, question, request, refitted, progress)
     front = sweep(question, request.sweep_points, progress=progress) if request.sweep_points else ()
     writer = LayerWriter(context.performance_model)
     return Plan(
@@ -257,14 +246,14 @@ def _coupling(model: nn.Module, captured: Captured, request: PlanRequest, progre
 
 
 def _decide(
-    model: nn.Module, question: Question, request: PlanRequest, pruned: PrunedWeight, progress: Progress
+    model: nn.Module, question: Question, request: PlanRequest, refitted: PrunedWeight | None, progress: Progress
 ) -> Decision:
     if question.target.max_accuracy_drop_points is None or request.calibration is None:
         progress("solve", 0, 1)
         decision = decide(question)
         progress("solve", 1, 1)
         return decision
-    return decide_by_accuracy(model, question, pruned=pruned, calibration=request.calibration, progress=progress)
+    return decide_by_accuracy(model, question, refitted=refitted, calibration=request.calibration, progress=progress)
 
 
 def for_threads(captured: Captured, threads: int) -> Captured:

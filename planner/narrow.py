@@ -148,17 +148,30 @@ def slice_squares(module: nn.Module, part: ChannelSlice, units: int, values: Ten
     axis = sliced_axis(module, part)
     others = tuple(each for each in range(4) if each != axis)
     sums = values.double().sum(dim=others).cpu()
-    owner = torch.full(sums.shape, -1)
-    for unit in range(units):
-        owner[sliced_channels(module, part, [unit])] = unit
+    owner = unit_owners(module, part, units, len(sums))
     found = torch.zeros(units, dtype=torch.float64)
-    return found.index_add_(0, owner[owner >= 0], sums[owner >= 0])
+    return found.index_add_(0, owner[owner < units], sums[owner < units])
+
+
+def unit_owners(module: nn.Module, part: ChannelSlice, units: int, size: int) -> Tensor:
+    """[size]: which unit each index of `sliced_axis` belongs to, `units` where to none."""
+    offsets, unit, step = torch.tensor(part.offsets), torch.arange(units), torch.arange(part.run)
+    channels = offsets[:, None, None] + unit[None, :, None] * part.run + step[None, None, :]
+    if isinstance(module, nn.Conv2d) and sliced_axis(module, part) == 1 and module.groups > 1:
+        channels = channels % module.weight.shape[1]
+    owner = torch.full((size,), units)
+    owner[channels.flatten()] = unit[None, :, None].expand_as(channels).flatten()
+    return owner
+
+
+def unit_order(model: nn.Module, group: WidthGroup) -> Tensor:
+    """The units of a group, the strongest first."""
+    return unit_strength(model, group).argsort(descending=True, stable=True)
 
 
 def strongest_units(model: nn.Module, group: WidthGroup, count: int) -> list[int]:
     """The units that stay when a group is narrowed to `count`, ascending."""
-    order = unit_strength(model, group).argsort(descending=True, stable=True)
-    return sorted(order[:count].tolist())
+    return sorted(unit_order(model, group)[:count].tolist())
 
 
 def living_units(model: nn.Module, group: WidthGroup, count: int) -> list[int]:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..kernels.pattern import parse_pattern
 from ..perfmodel.schema import Interval
 from .candidates import LayerCandidates, Option
 from .knapsack import Floats, Knapsack
@@ -57,6 +58,28 @@ class Network:
         """Number of each shared error."""
         names = sorted({option.candidate.kernel for layer in self.layers for option in layer.options})
         return {name: number for number, name in enumerate([REST, *names])}
+
+    @cached_property
+    def lossless(self) -> Mapping[int, int]:
+        """From the number of a dense option to that of the fastest other dense kernel at the same widths."""
+        found: dict[int, int] = {}
+        first = 0
+        for layer in self.layers:
+            others = [number for number, option in enumerate(layer.options) if option.timed.other_dense]
+            for number, option in enumerate(layer.options):
+                same = [
+                    other
+                    for other in others
+                    if not option.timed.other_dense
+                    and parse_pattern(option.candidate.pattern).is_dense
+                    and layer.options[other].timed.state == option.timed.state
+                    and layer.options[other].candidate.loss_increase <= option.candidate.loss_increase
+                ]
+                if same:
+                    fastest = min(same, key=lambda other: layer.options[other].candidate.time_s.high)
+                    found[first + number] = first + fastest
+            first += len(layer.options)
+        return found
 
     @cached_property
     def table(self) -> OptionTable:

@@ -50,6 +50,8 @@ class TimedOption:
         The part of the median that is not the kernel's.
     bound : str
         The kernel's binding resource.
+    other_dense : bool
+        Whether it is dense, on a kernel that torch would not run by itself.
     """
 
     problem: Problem
@@ -59,6 +61,7 @@ class TimedOption:
     around_s: float
     bound: str
     extrapolated: bool
+    other_dense: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +73,8 @@ class LayerOptions:
     dense : TimedOption
         The fastest dense one at full width.
     faster : tuple of TimedOption
-        Sparse ones whose upper quantile lies below the dense median at the same widths: these cannot make the layer
-        slower.
+        Sparse ones, and dense kernels that torch would not run by itself, whose upper quantile lies below the dense
+        median at the same widths: these cannot make the layer slower.
     slower : tuple of TimedOption
         The other sparse ones at full width.
     narrower : tuple of TimedOption

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from .schema import Candidate, WidthGroup
 
+OTHER_DENSE = "dense, other kernel"
+"""How a layer is told of that keeps all its weights and runs on a kernel that torch would not have taken."""
+
 
 def milliseconds(time_s: float) -> str:
     return f"{time_s * 1e3:.3g} ms"
@@ -17,7 +20,9 @@ def percent(frac: float) -> str:
 
 def zeros(candidate: Candidate) -> str:
     """Pattern and sparsity: ``unstructured 90 %``."""
-    return candidate.pattern if candidate.pattern == "dense" else f"{candidate.pattern} {percent(candidate.sparsity)}"
+    if candidate.pattern == "dense":
+        return OTHER_DENSE if candidate.other_dense else candidate.pattern
+    return f"{candidate.pattern} {percent(candidate.sparsity)}"
 
 
 def speed(candidate: Candidate, dense: Candidate) -> str:
@@ -29,7 +34,7 @@ def speed(candidate: Candidate, dense: Candidate) -> str:
 
 
 def why_chosen(chosen: Candidate, dense: Candidate) -> str:
-    """Of a sparse choice."""
+    """Of a choice that torch would not run by itself."""
     return f"{zeros(chosen)} on {chosen.kernel}: {speed(chosen, dense)}, loss +{chosen.loss_increase:.3g}"
 
 

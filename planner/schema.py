@@ -54,6 +54,9 @@ class Candidate(_Document):
     loss_increase: float
     """Expected rise of the calibration loss, before any training."""
     extrapolated: bool
+    other_dense: bool = False
+    """Dense, on a kernel that torch would not run here by itself: the runtime puts it in the layer's place. Nothing is
+    removed and nothing lost."""
 
     @property
     def way(self) -> str:
@@ -268,6 +271,14 @@ class ChoiceLoss(_Document):
     """Rise that was measured with this layer alone pruned."""
 
 
+class WidthLoss(_Document):
+    """Expected rise of the loss when a width group keeps so many units."""
+
+    group: str
+    kept: int
+    loss: float
+
+
 class StoredSensitivity(_Document):
     """What was measured and searched with a database of pruned layers (``sensitivity.json``)."""
 
@@ -275,3 +286,4 @@ class StoredSensitivity(_Document):
     choices: tuple[ChoiceLoss, ...]
     rounding: dict[str, float]
     scale: dict[str, float]
+    widths: tuple[WidthLoss, ...] = ()

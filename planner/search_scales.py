@@ -21,13 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.progress import Progress, silent
-from .ablation import WeightChoice
+from .carry_zeros import Stitching
 
 Floats = NDArray[np.float64]
-Stitching = tuple[WeightChoice, ...]
-"""The pruned layers of one plan."""
 Solve = Callable[[Mapping[str, float]], Sequence[Stitching] | None]
-"""From a factor for each layer to the solver's plan for each target, or None where there is none."""
+"""From a factor for each layer and width to the solver's plan for each target, or None where there is none."""
 Draw = Callable[[np.random.Generator], float]
 
 RANDOM_SHARE = 0.3
@@ -44,7 +42,7 @@ class Search:
     Attributes
     ----------
     scale : mapping
-        By layer; their geometric mean is 1.
+        By layer and width; their geometric mean is 1.
     loss : tuple of float
         Of the stitched network under each target's plan.
     first_loss : tuple of float
@@ -68,7 +66,7 @@ def draw_factor(generator: np.random.Generator) -> float:
 
 
 def search_scales(
-    layers: Sequence[str],
+    names: Sequence[str],
     *,
     solve: Solve,
     stitched_loss: Callable[[Stitching], float],
@@ -82,6 +80,8 @@ def search_scales(
 
     Parameters
     ----------
+    names : sequence of str
+        What gets factors: layers and widths.
     solve : callable
         The plans of all targets under some factors.
     stitched_loss : callable
@@ -107,7 +107,7 @@ def search_scales(
         return in_time if most_evaluated is None else max(in_time, len(known) / most_evaluated)
 
     def attempt(scale: Floats) -> _Attempt | None:
-        plans = solve(dict(zip(layers, scale.tolist(), strict=True)))
+        plans = solve(dict(zip(names, scale.tolist(), strict=True)))
         if plans is None:
             return None
         for plan in plans:
@@ -116,18 +116,18 @@ def search_scales(
         progress("plan search", min(spent_frac(), 1.0), 1.0)
         return _Attempt(scale=scale, plans=tuple(plans), loss=tuple(known[plan] for plan in plans))
 
-    first = best = attempt(np.ones(len(layers)))
+    first = best = attempt(np.ones(len(names)))
     if first is None or best is None:
         return None
     while spent_frac() < RANDOM_SHARE:
-        tried = attempt(np.array([draw(generator) for _ in layers]))
+        tried = attempt(np.array([draw(generator) for _ in names]))
         if tried is not None and tried.total < best.total:
             best = tried
-    changed = max(1, round(NEIGHBOURHOOD_FRAC * len(layers)))
+    changed = max(1, round(NEIGHBOURHOOD_FRAC * len(names)))
     failures = 0
     while spent_frac() < 1.0:
         scale = best.scale.copy()
-        for number in generator.choice(len(layers), size=changed, replace=False):
+        for number in generator.choice(len(names), size=changed, replace=False):
             scale[number] = draw(generator)
         tried = attempt(scale)
         if tried is not None and tried.total < best.total:
@@ -139,7 +139,7 @@ def search_scales(
     progress("plan search", 1.0, 1.0)
     middle = float(np.exp(np.log(np.maximum(best.scale, 1e-12)).mean()))
     return Search(
-        scale=dict(zip(layers, (best.scale / middle).tolist(), strict=True)),
+        scale=dict(zip(names, (best.scale / middle).tolist(), strict=True)),
         loss=best.loss,
         first_loss=first.loss,
         plans=best.plans,

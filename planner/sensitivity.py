@@ -12,8 +12,9 @@ import torch
 from sklearn.isotonic import isotonic_regression
 from torch import Tensor, nn
 
+from ..kernels.pattern import parse_pattern
 from ..kernels.progress import Progress, silent
-from .ablation import Ablation, Rise, WeightChoice, choice_mask, masked_weights
+from .ablation import Ablation, Rise, WeightChoice, masked_weights
 from .calibration import Calibration, label
 from .eval_mode import evaluating
 from .fisher import fisher_diagonal
@@ -21,6 +22,7 @@ from .layer_weights import layer_weight
 from .loss_scale import LEAST_ESTIMATE, NOISE_SD, Estimates, fit_loss_scale
 from .output_fisher import output_fisher
 from .pruned_layers import PrunedLayers
+from .removed_sums import removed_sums
 from .spend_ablations import QUANTILES, spend_ablations
 
 __all__ = ["Calibration", "Sensitivity", "WeightChoice", "estimate_sensitivity"]
@@ -29,6 +31,19 @@ Source = Literal["calibration", "magnitude"]
 BUDGET_S = 20.0
 FISHER_SHARE = 0.3
 """Of the budget, for gradients; ablations get the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class WidthChoice:
+    """So many units kept of a width group."""
+
+    group: str
+    kept: int
+
+
+def width_name(group: str) -> str:
+    """Of a group, told apart from that of the layer it is named after."""
+    return f"width of {group}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,21 +60,26 @@ class Sensitivity:
         By layer: rise when its weights are rounded to bfloat16. Activations, which are rounded too, are not counted.
     measured : mapping
         By choice: the ablations that set the scale; empty without calibration data.
+    widths : mapping
+        By width: rise when that group alone is narrowed.
     scale : mapping
-        By layer: factors that a search on the stitched network put on the losses; they are in `loss` already.
+        By layer and `width_name`: factors that a search on the stitched network put on the losses; they are in `loss`
+        and `widths` already.
     """
 
     source: Source
     loss: Mapping[WeightChoice, float]
     rounding: Mapping[str, float]
     measured: Mapping[WeightChoice, float]
+    widths: Mapping[WidthChoice, float] = field(default_factory=dict)
     scale: Mapping[str, float] = field(default_factory=dict)
 
     def scaled(self, scale: Mapping[str, float], *, overall: float = 1.0) -> Sensitivity:
-        """The same losses times one factor a layer, and times one for all."""
+        """The same losses times one factor a layer and width, and times one for all."""
         return replace(
             self,
             loss={choice: overall * scale[choice.layer] * loss for choice, loss in self.loss.items()},
+            widths={choice: overall * scale[width_name(choice.group)] * loss for choice, loss in self.widths.items()},
             scale={name: overall * factor * self.scale.get(name, 1.0) for name, factor in scale.items()},
         )
 
@@ -173,11 +193,16 @@ def _joined(
 def _estimate(
     model: nn.Module, choices: Sequence[WeightChoice], importance: Mapping[str, Tensor], progress: Progress
 ) -> list[float]:
-    found = []
-    for done, choice in enumerate(choices):
-        found.append(float(importance[choice.layer][~choice_mask(model, choice)].sum()))
-        progress("masks", done + 1, len(choices))
-    return found
+    curves: dict[tuple[str, str], list[WeightChoice]] = defaultdict(list)
+    for choice in choices:
+        curves[choice.layer, choice.pattern].append(choice)
+    found: dict[WeightChoice, float] = {}
+    for done, ((name, pattern), curve) in enumerate(curves.items()):
+        sparsities = [choice.sparsity for choice in curve]
+        sums = removed_sums(layer_weight(model, name), importance[name], parse_pattern(pattern), sparsities)
+        found.update(zip(curve, sums, strict=True))
+        progress("masks", done + 1, len(curves))
+    return [found[choice] for choice in choices]
 
 
 def _scaled(

@@ -96,29 +96,41 @@ class _Limit:
         )
 
 
-def solve_question(question: Question, *, layer_factors: Floats | None = None, time_limit_s: float = 30.0) -> Solution:
+def solve_question(question: Question, *, factors: Floats | None = None, time_limit_s: float = 30.0) -> Solution:
     """The solver's answer alone; `chosen` is None where the limits cannot be met.
 
     Parameters
     ----------
-    layer_factors : array, optional
-        [layers], on the losses of each layer; those of widths stay as they are.
+    factors : array, optional
+        [layers + width groups], on the losses of each.
     """
     limits = _limits(question)
     loss = limits[0].knapsack.loss
-    if layer_factors is not None:
-        others = np.ones(limits[0].knapsack.layers - len(layer_factors))
-        loss = loss * np.concatenate([layer_factors, others])[limits[0].knapsack.layer]
+    if factors is not None:
+        others = np.ones(limits[0].knapsack.layers - len(factors))
+        loss = loss * np.concatenate([factors, others])[limits[0].knapsack.layer]
 
     def solve(losses: Floats) -> Solution:
         return _solve_all(limits, losses, time_limit_s)
 
     if question.target.model_bytes is None:
-        return solve(loss)
+        return _with_lossless(question, limits, solve(loss))
     own = [option_bytes(option) for layer in question.network.layers for option in layer.options]
     size = np.zeros(len(loss))
     size[: len(own)] = own
-    return solve_within_bytes(loss, size, solve, limit=question.target.model_bytes - question.other_bytes)
+    found = solve_within_bytes(loss, size, solve, limit=question.target.model_bytes - question.other_bytes)
+    return _with_lossless(question, limits, found)
+
+
+def _with_lossless(question: Question, limits: Sequence[_Limit], found: Solution) -> Solution:
+    """What is left dense takes the faster dense kernel even where the targets are met without: it costs nothing."""
+    if found.chosen is None:
+        return found
+    swaps = question.network.lossless
+    chosen = tuple(swaps.get(option, option) for option in found.chosen)
+    if chosen == found.chosen or not all(limit.holds(chosen) for limit in limits):
+        return found
+    return replace(found, chosen=chosen, upper_s=limits[0].knapsack.upper_s(np.array(chosen)))
 
 
 def _limits(question: Question) -> list[_Limit]:

@@ -147,10 +147,11 @@ def _options_of(
         dense = dense_of(narrowed(kind.problem, state))
         if not is_full:
             narrower.append(dense)
-        for option in _quickest(at_full if is_full else at_narrow[state], dense_of).values():
+        sparse = _quickest(at_full if is_full else at_narrow[state], dense_of).values()
+        for option in (*dense_of.others(narrowed(kind.problem, state)), *sparse):
             if option.time_s.high < dense.time_s.median:
                 faster.append(option)
-            elif is_full:
+            elif is_full and not parse_pattern(option.problem.pattern).is_dense:
                 slower.append(option)
     return _Options(
         dense=dense_of(kind.problem.as_dense()), faster=tuple(faster), slower=tuple(slower), narrower=tuple(narrower)

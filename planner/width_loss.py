@@ -18,7 +18,7 @@ from .eval_mode import evaluating
 from .fisher import fisher_diagonal
 from .layer_weights import layer_weight
 from .loss_scale import Estimates, fit_loss_scale
-from .narrow import mask_units, slice_squares, strongest_units
+from .narrow import mask_units, slice_squares, strongest_units, unit_order
 from .schema import ChannelSlice, WidthGroup
 from .widths import GroupLevels
 
@@ -109,14 +109,14 @@ def _estimates(model: nn.Module, each: GroupLevels, importance: Mapping[str, Ten
     by_unit = torch.zeros(units, dtype=torch.float64)
     for part in _made(model, each.group):
         by_unit += slice_squares(model.get_submodule(part.module), part, units, importance[part.module])
+    order = unit_order(model, each.group)
     found = []
     for level in each.levels:
         if level == 0:
             branch = [name for name in each.group.branch if name in importance]
             found.append(float(sum(importance[name].double().sum() for name in branch)))
         else:
-            kept = strongest_units(model, each.group, level)
-            found.append(max(float(by_unit.sum() - by_unit[kept].sum()), 0.0) if level < units else 0.0)
+            found.append(float(by_unit[order[level:]].sum()))
     return found
 
 

@@ -8,23 +8,26 @@ from collections.abc import Sequence
 
 import torch
 
+from ..kernels.errors import InputError
 from ..kernels.pattern import parse_pattern
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
 from ..kernels.spec import KernelSpec, Machine
 from .measure_elementwise import SIZES_BYTES, measure_elementwise
+from .measure_problems import torch_threads
 from .sample_kernels import kernels_to_time, pooled_sample, sample_on
 from .schema import ElementwiseSample, KernelSample, MachineProfile
 from .stopwatch import HOST, Stopwatch
+from .timing import pool
 
 Work = tuple[Problem, str]
 """A problem and the name of a kernel."""
 
 SEED = 1
 PASSES = 3
-"""Times each problem is measured, with fresh memory and some time in between: see `timing.pool`."""
-ELEMENTWISE_S = 0.4
-"""For all operations between layers at one size of activations."""
+"""Times each problem and operation is measured, with fresh memory and some time in between: see `timing.pool`."""
+ELEMENTWISE_S = 0.2
+"""For all operations between layers at one size of activations, in one pass."""
 PROBLEM_S = 0.2
 """Most time for all kernels of one problem in one pass; quiet ones are done sooner."""
 LEVELS = {"unstructured": (0.5, 0.7, 0.82, 0.9, 0.95, 0.98), "block": (0.5, 0.7, 0.82, 0.9, 0.95)}
@@ -55,7 +58,9 @@ def extend_profile(
 ) -> MachineProfile:
     """Measure problems on this machine, and operations on activations of their sizes, and add them to its profile.
 
-    An older sample of the same work is replaced.
+    An older sample of the same work is replaced. All is measured in passes far apart, and the middle one counts: the
+    model takes measured layers and operations by their word, and one disturbed second must not become many of a
+    network's.
 
     Parameters
     ----------
@@ -65,33 +70,46 @@ def extend_profile(
         At the profile's thread count.
     watch : Stopwatch
         Of the machine's device.
+
+    Raises
+    ------
+    InputError
+        If a problem is for another number of threads.
     """
+    others = {problem.threads for problem in problems} - {profile.threads}
+    if others:
+        raise InputError(
+            f"the problems are for {', '.join(map(str, sorted(others)))} threads, the profile is of {profile.threads}; "
+            "give a profile of as many threads"
+        )
+    if not problems:
+        return profile
     start_s = time.perf_counter()
     generator = torch.Generator(device=watch.device).manual_seed(SEED)
     takes: dict[Work, list[KernelSample]] = defaultdict(list)
-    threads_before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(profile.threads)
-        for done, problem in enumerate(PASSES * tuple(problems)):
-            progress("measuring the model's layers", done, PASSES * len(problems))
-            kernels = kernels_to_time(problem, machine, registry, every_isa=False)
-            for sample in sample_on(watch, problem, kernels, generator=generator, budget_s=PROBLEM_S):
-                takes[problem, sample.kernel].append(sample)
-        sizes = sorted({max(size, SIZES_BYTES[0]) for problem in problems for size in _activation_bytes(problem)})
-        elementwise = tuple(
-            measure_elementwise(
+    between: dict[tuple[str, float], list[ElementwiseSample]] = defaultdict(list)
+    sizes = sorted({max(size, SIZES_BYTES[0]) for problem in problems for size in _activation_bytes(problem)})
+    with torch_threads(profile.threads):
+        for number in range(PASSES):
+            for done, problem in enumerate(problems, start=number * len(problems)):
+                progress("measuring the model's layers", done, PASSES * len(problems))
+                kernels = kernels_to_time(problem, machine, registry, every_isa=False)
+                for sample in sample_on(watch, problem, kernels, generator=generator, budget_s=PROBLEM_S):
+                    takes[problem, sample.kernel].append(sample)
+            for each in measure_elementwise(
                 threads=profile.threads,
                 budget_s=ELEMENTWISE_S * len(sizes),
                 sizes_bytes=sizes,
                 device=watch.device,
                 timer=watch.kernels,
-            )
-        )
-    finally:
-        torch.set_num_threads(threads_before)
+            ):
+                between[each.operation, each.bytes_moved].append(each)
     progress("measuring the model's layers", 1, 1)
     kept = tuple(sample for sample in profile.samples if (sample.problem, sample.kernel) not in takes)
     added = tuple(pooled_sample(samples) for samples in takes.values())
+    elementwise = tuple(
+        found[0].model_copy(update={"time_s": pool([each.time_s for each in found])}) for found in between.values()
+    )
     return profile.model_copy(
         update={
             "samples": kept + added,

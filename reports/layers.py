@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..kernels.problem import Problem
 from ..perfmodel.schema import Interval
+from ..planner.reasons import OTHER_DENSE
 from ..planner.schema import Candidate, LayerPlan, Plan
 from ..profiles.timing import TimeStats
 from ..runtime.schema import LayerTime, Measurements
@@ -93,7 +94,7 @@ def _row(layer: LayerPlan, measured: LayerTime | None) -> LayerRow:
     return LayerRow(
         name=layer.name,
         work=describe_work(layer.problem, calls=layer.calls),
-        pattern=layer.chosen.pattern,
+        pattern=OTHER_DENSE if layer.chosen.other_dense else layer.chosen.pattern,
         sparsity=percent(layer.chosen.sparsity),
         kernel=layer.chosen.kernel,
         dense_kernel=layer.dense.kernel,
@@ -120,7 +121,8 @@ def _row(layer: LayerPlan, measured: LayerTime | None) -> LayerRow:
 def _outcome(layer: LayerPlan, measured: LayerTime | None) -> Outcome:
     if measured is not None:
         return "reverted" if measured.reverted else "planned"
-    return "kept dense" if layer.chosen.pattern == "dense" else "not measured"
+    kept = layer.chosen.pattern == "dense" and not layer.chosen.other_dense
+    return "kept dense" if kept else "not measured"
 
 
 def _all_candidates(layer: LayerPlan) -> tuple[Candidate, ...]:
@@ -148,7 +150,7 @@ def _candidate_row(candidate: Candidate, layer: LayerPlan) -> CandidateRow:
     ]
     time_s = candidate.time_s.median
     return CandidateRow(
-        pattern=candidate.pattern,
+        pattern=OTHER_DENSE if candidate.other_dense else candidate.pattern,
         sparsity=percent(candidate.sparsity),
         kernel=candidate.kernel,
         dtype=candidate.dtype,

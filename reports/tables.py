@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..planner.reasons import OTHER_DENSE
 from ..planner.schema import Plan
 from ..runtime.schema import Measurements, NetworkTime
 from .format import percent, ratio, ratio_with_range, seconds_with_range
@@ -54,4 +55,6 @@ def host_and_dtype(network: NetworkTime) -> str:
 def _sparse_layers(measurements: Measurements, plan: Plan) -> str:
     reverted = {layer.name for layer in measurements.layers if layer.reverted}
     sparse = [layer for layer in plan.layers if layer.chosen.pattern != "dense" and layer.name not in reverted]
-    return f"{len(sparse)} of {len(plan.layers)} layers run sparse"
+    others = [layer for layer in plan.layers if layer.chosen.other_dense and layer.name not in reverted]
+    more = f", {len(others)} {OTHER_DENSE}" if others else ""
+    return f"{len(sparse)} of {len(plan.layers)} layers run sparse{more}"

@@ -19,7 +19,7 @@ from .compile import compile_model, is_swapped
 from .fuse import fuse
 from .hosts import hosts_here, network_calls, on_device
 from .measure_layers import measure_layers
-from .schema import Dtype, Host, NetworkTime, Take, Variant
+from .schema import Dtype, Host, LayerTime, NetworkTime, Take, Variant
 
 OUTPUT_ERROR_LIMIT: dict[Dtype, float] = {"float32": 1e-3, "bfloat16": 1e-1}
 """Largest output difference over largest output: float32 rounding through ~100 layers; bfloat16 has 8 bits."""
@@ -38,6 +38,7 @@ def take(
     machine: Machine,
     budget_s: float,
     progress: Progress,
+    layers: tuple[LayerTime, ...] | None = None,
     earlier: Take | None = None,
     watch: Stopwatch = HOST,
 ) -> Take:
@@ -54,9 +55,10 @@ def take(
         One batch of the plan's input shape.
     budget_s : float
         For timing; compilation comes on top.
+    layers : tuple of LayerTime or None
+        What is known of the swapped layers; None to measure them here, in half of the time.
     earlier : Take or None
-        The first take of the same networks, in another process: its layers stand, and only its fast rivals are
-        measured again.
+        The first take of the same networks, in another process: only its fast rivals are measured again.
     watch : Stopwatch
         Of the machine's device.
 
@@ -68,11 +70,10 @@ def take(
     clock_before_hz = watch.clock_hz()
     example, dense, masked = example.to(watch.device), on_device(dense, watch.device), on_device(masked, watch.device)
     with watch.settings():
-        if earlier is None:
+        if layers is None:
             layers = measure_layers(masked, plan, budget_s=budget_s / 2, progress=progress, watch=watch)
-            rivals = _all_rivals(plan, machine)
-        else:
-            layers, rivals = earlier.layers, _fast_rivals(earlier)
+            budget_s /= 2
+        rivals = _all_rivals(plan, machine) if earlier is None else _fast_rivals(earlier)
         variants: dict[Variant, nn.Module] = {
             "dense": fuse(dense).model,
             "planned": compile_model(
@@ -101,7 +102,7 @@ def take(
                 if variant == "planned":
                     error = max(error, _checked_error(call(), expected, host=host, dtypes={dtype, *kernel_dtypes}))
         progress("measuring networks", 0, 1)
-        times = watch.networks(list(calls.values()), budget_s=budget_s / 2)
+        times = watch.networks(list(calls.values()), budget_s=budget_s)
     progress("measuring networks", 1, 1)
     return Take(
         networks=tuple(

@@ -83,5 +83,9 @@ def compile_model(
 
 
 def is_swapped(layer: LayerPlan) -> bool:
-    """Whether the plan runs the layer on a kernel that skips zeros; dense layers are left to the host in its dtype."""
-    return layer.chosen.pattern != DENSE.text and layer.chosen.kernel != NO_KERNEL
+    """Whether the plan puts a kernel in the layer's place: one that skips zeros, or a dense one that torch has not.
+
+    Other dense layers are left to the host in its dtype.
+    """
+    chosen = layer.chosen
+    return chosen.kernel != NO_KERNEL and (chosen.pattern != DENSE.text or chosen.other_dense)

@@ -142,7 +142,7 @@ def _refuse_kernels(model: nn.Module, form: str) -> None:
     swapped = [name for name, module in model.named_modules() if isinstance(module, SwappedLayer)]
     if swapped:
         raise UnsupportedError(
-            f"{form} cannot hold the sparse kernels of {len(swapped)} layers ({', '.join(swapped[:3])}"
+            f"{form} cannot hold the kernels of {len(swapped)} layers ({', '.join(swapped[:3])}"
             f"{', ...' if len(swapped) > 3 else ''}); export to .pt2, or plan with patterns that only shrink layers"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -21,7 +22,13 @@ from .swapped_layer import SwappedLayer
 
 
 def measure_layers(
-    model: nn.Module, plan: Plan, *, budget_s: float, progress: Progress, watch: Stopwatch = HOST
+    model: nn.Module,
+    plan: Plan,
+    *,
+    budget_s: float,
+    progress: Progress,
+    names: Collection[str] | None = None,
+    watch: Stopwatch = HOST,
 ) -> tuple[LayerTime, ...]:
     """Time every swapped layer against its dense rival, in alternation.
 
@@ -31,6 +38,8 @@ def measure_layers(
         Carries the trained, masked weights, on the device of `watch`.
     budget_s : float
         For all layers together.
+    names : collection of str or None
+        Which layers; all that are swapped when left out.
     watch : Stopwatch
         What takes the times.
 
@@ -40,7 +49,7 @@ def measure_layers(
         `reverted` is True where the planned kernel was not faster than the dense one.
     """
     model = narrowed_model(model, plan)
-    swapped = [layer for layer in plan.layers if is_swapped(layer)]
+    swapped = [layer for layer in plan.layers if is_swapped(layer) and (names is None or layer.name in names)]
     generator = torch.Generator().manual_seed(0)
     times = []
     for index, layer in enumerate(swapped):

@@ -68,13 +68,13 @@ class Take(_Document):
 
     networks: tuple[NetworkTime, ...]
     layers: tuple[LayerTime, ...]
-    """Of the first take; the others take them over."""
+    """Pooled over the processes that measured them; those that lost ran densely in the planned networks."""
     output_error: float
     clock_hz: tuple[float, ...]
     """Before and after; empty where the system does not tell."""
 
 
-Outcome = Literal["met", "unchanged", "out of rounds"]
+Outcome = Literal["met", "unchanged", "disturbed", "out of rounds"]
 
 
 class LoopRound(_Document):
@@ -107,6 +107,8 @@ class LoopReport(_Document):
     target: Target
     outcome: Outcome
     rounds: tuple[LoopRound, ...]
+    kept: int | None = None
+    """Number of the round whose plan was kept; None in reports from before it was recorded: the fastest."""
     verdict: str
 
 
@@ -117,6 +119,15 @@ class StoredTake(_Document):
     measured: str
     """SHA-256 of what was measured: plan, weights and machine. A take of anything else is not used."""
     take: Take
+
+
+class StoredLayers(_Document):
+    """What one process measured of the layers, on disk until all are there."""
+
+    schema_version: Literal[1] = 1
+    measured: str
+    """As of `StoredTake`."""
+    layers: tuple[LayerTime, ...]
 
 
 class Measurements(_Document):

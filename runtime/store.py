@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..kernels.documents import read_document, write_document
-from .schema import Measurements, StoredTake
+from .schema import Measurements, StoredLayers, StoredTake
 
 
 def save_measurements(path: Path, measurements: Measurements) -> None:
@@ -41,6 +41,22 @@ def load_take(path: Path) -> StoredTake:
         If the file is missing or not such a document.
     """
     return read_document(path, StoredTake, kind="take (made by 'sparseplan bench')")
+
+
+def save_layers(path: Path, stored: StoredLayers) -> None:
+    """Write what one process measured of the layers, atomically."""
+    write_document(path, stored)
+
+
+def load_layers(path: Path) -> StoredLayers:
+    """Read what one process measured of the layers.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not such a document.
+    """
+    return read_document(path, StoredLayers, kind="times of layers (made by 'sparseplan bench')")
 
 
 def _to_version_2(content: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..kernels.errors import InputError
 from ..kernels.weight_view import weight_view
-from ..planner.narrow import slice_squares, sliced_channels, sliced_tensors, strongest_units, unit_strength
+from ..planner.narrow import slice_squares, sliced_tensors, strongest_units, unit_owners, unit_strength
 from .assignment import WidthSparsity
 from .schedule import cubic_sparsity
 from .steer import AHEAD_FRAC, Emergence
@@ -124,9 +124,7 @@ def masked_width(model: nn.Module, target: WidthSparsity) -> MaskedWidth:
     for part in group.slices:
         module = _module(model, part.module)
         for parameter, axis in sliced_tensors(module, part):
-            owner = torch.full((parameter.shape[axis],), group.units, device=parameter.device)
-            for unit in range(group.units):
-                owner[sliced_channels(module, part, [unit])] = unit
+            owner = unit_owners(module, part, group.units, parameter.shape[axis]).to(parameter.device)
             tensors.append(HeldTensor(parameter=parameter, axis=axis, owner=owner))
     branch = [] if target.kept else [_module(model, name) for name in group.branch]
     device = tensors[0].parameter.device

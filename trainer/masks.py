@@ -121,6 +121,34 @@ def update_masks(
     return found
 
 
+@torch.no_grad()
+def take_refitted(layers: MaskedLayers, weights: Mapping[str, Tensor]) -> None:
+    """Put refitted weights into the layers; their zeros are the masks, at the plan's sparsity and width at once.
+
+    The units that stay are the strongest of the dense weights. Where a width cuts a refitted layer, the strongest of
+    its weights that are left stay.
+
+    Parameters
+    ----------
+    weights : mapping
+        By the name of every sparse layer, [K, C, R, S].
+    """
+    widths = [layer for layer in layers if isinstance(layer, MaskedWidth)]
+    for width in widths:
+        width.update(done_frac=1.0, before_frac=1.0, lasso=0.0)
+    for layer in layers:
+        if not isinstance(layer, MaskedLayer):
+            continue
+        view = weight_view(layer.module)
+        view.data.copy_(weights[layer.target.name].to(view.device))
+        rows, columns = (_left(layer.module, widths, axis) for axis in (0, 1))
+        whole = (len(rows), len(columns)) == tuple(view.shape[:2])
+        target = layer.target
+        kept = view != 0 if whole else mask_of_left(view, (rows, columns), target.pattern, target.sparsity)
+        layer.mask.copy_(kept.reshape(layer.mask.shape))
+    apply_masks(layers)
+
+
 def _left(module: nn.Module, widths: Sequence[MaskedWidth], axis: int) -> Tensor:
     """[K] or [C]: indices of the rows or columns of a weight that no width has taken."""
     weight = module.get_parameter("weight")

@@ -76,7 +76,7 @@ def projection_of(plan: Plan) -> NetworkProjection:
         If the plan asks for no speed, or no layer can gain by unstructured sparsity.
     """
     if any(width.kept < width.group.units for width in plan.widths):
-        raise InputError("guided training keeps all channels, the plan narrows layers; plan without --shared-widths")
+        raise InputError("guided training keeps all channels, the plan narrows layers; plan with --no-shared-widths")
     dense_s = plan.totals.dense_time_s.median
     target = plan.target
     wanted = []

@@ -33,7 +33,7 @@ from .assignment import Assignment, assignment_of
 from .group_lasso import cut_small, ssl_subgradient, structured_parts
 from .hidden import HiddenWeights
 from .masked_width import MaskedWidth
-from .masks import MaskedLayer, hold_gradients, hold_optimizer, masked_layers, update_masks
+from .masks import MaskedLayer, hold_gradients, hold_optimizer, masked_layers, take_refitted, update_masks
 from .schema import NmMethod, RegulariserState, Structured, TrainConfig
 from .steer import steer
 
@@ -158,11 +158,7 @@ class Regulariser:
         weights : mapping
             By the name of every layer of the assignment, [K, C, R, S].
         """
-        for layer in self.layers:
-            assert isinstance(layer, MaskedLayer)
-            weight = weights[layer.target.name].to(layer.weight.device)
-            weight_view(layer.module).data.copy_(weight)
-            layer.mask.copy_((weight != 0).reshape(layer.mask.shape))
+        take_refitted(self.layers, weights)
         self._hidden, self._final = {}, True
 
     def masks(self) -> dict[nn.Parameter, Tensor]:

@@ -28,17 +28,16 @@ from sparseplan.perfmodel.fit import fit_performance_model
 from sparseplan.planner.calibration import Calibration, Labelled, accuracy_frac, label, sample_losses
 from sparseplan.planner.candidates import join_loss, wanted_choices
 from sparseplan.planner.capture import capture
-from sparseplan.planner.carry_zeros import stitching
+from sparseplan.planner.carry_zeros import Stitcher, Stitching, stitching
 from sparseplan.planner.focus import focus_choices
-from sparseplan.planner.layer_weights import replaced
 from sparseplan.planner.make_plan import for_threads, machinery_of
 from sparseplan.planner.network_time import Network, Picked, total_time
 from sparseplan.planner.options import LayerOptions, TimedNetwork
-from sparseplan.planner.pruned_layers import PrunedLayers, prune_layers
+from sparseplan.planner.pruned_layers import prune_layers
 from sparseplan.planner.pruned_store import PrunedStore
 from sparseplan.planner.rest import RestTime, rest_time
 from sparseplan.planner.schema import Target
-from sparseplan.planner.search_scales import Draw, Stitching, draw_factor, search_scales
+from sparseplan.planner.search_scales import Draw, draw_factor, search_scales
 from sparseplan.planner.sensitivity import Sensitivity, estimate_sensitivity
 from sparseplan.planner.stitch import stitched_loss
 from sparseplan.planner.targets import Question
@@ -71,7 +70,7 @@ class Contest:
     pattern: str
     options: tuple[LayerOptions, ...]
     network: Network
-    pruned: PrunedLayers
+    stitcher: Stitcher
     data: Labelled
     evaluations: int
     progress: ProgressBar
@@ -149,7 +148,7 @@ def _prepare(
         pattern=pattern,
         options=timed.layers,
         network=ask(found).network,
-        pruned=pruned,
+        stitcher=Stitcher(model, timed.widths.groups, pruned.weight),
         data=label(model, calibration),
         evaluations=arguments.evaluations,
         progress=bar,
@@ -174,18 +173,17 @@ def _run(contest: Contest, speedup: float, test: Labelled) -> Iterator[Mapping[s
             yield {"way": way, "time_s": np.nan}
             continue
         plan = stitching(race.network, picked)
-        weights = {choice.layer: contest.pruned.weight(choice) for choice in plan}
-        with replaced(contest.model, weights):
+        with contest.stitcher.carrying(plan):
             test_loss = float(sample_losses(contest.model, test).mean())
             test_accuracy = accuracy_frac(contest.model, test)
         yield {
             "way": way,
             "time_s": total_time(race.network, picked).median,
             "dense_time_s": total_time(race.network, race.network.dense).median,
-            "calibration_loss": stitched_loss(contest.model, plan, contest.pruned.weight, contest.data),
+            "calibration_loss": stitched_loss(contest.model, plan, contest.stitcher, contest.data),
             "test_loss": test_loss,
             "test_accuracy_frac": test_accuracy,
-            "pruned_layers": len(plan),
+            "pruned_layers": len(plan.choices),
         }
 
 
@@ -206,7 +204,7 @@ def _search(contest: Contest, race: Race, loss: Floats, draw: Draw) -> Picked | 
     found = search_scales(
         names,
         solve=solve,
-        stitched_loss=lambda plan: stitched_loss(contest.model, plan, contest.pruned.weight, contest.data),
+        stitched_loss=lambda plan: stitched_loss(contest.model, plan, contest.stitcher, contest.data),
         budget_s=FOREVER_S,
         most_evaluated=contest.evaluations,
         draw=draw,

@@ -110,7 +110,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--search-s", type=float, default=60.0, metavar="S", help="with --database: time to search (60)")
     plan.add_argument(
-        "--shared-widths", action="store_true", help="remove channels from all layers that share them (takes longer)"
+        "--shared-widths",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="filter, channel and depth shrink the network itself, in all layers that share channels (yes)",
     )
     plan.add_argument("--sweep", type=int, default=0, metavar="N", help="add the front of loss against time, N points")
     plan.add_argument("--out", type=Path, required=True, help="plan to write")

@@ -26,7 +26,8 @@ def run(user_file: Path, profile_path: Path, tmp_path_factory: pytest.TempPathFa
     trained = ["train", "--plan", str(plan), "--model", model, "--data", data, "--run", str(folder / "run")]
     assert main([*trained, "--epochs", "2"]) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench_command, "LATER_BUDGET_S", 1.0)
+        for name in ("LAYERS_S", "BUDGET_S", "LATER_BUDGET_S"):
+            patch.setattr(bench_command, name, 1.0)
         assert main(["bench", str(folder / "run"), "--processes", "2"]) == 0
     assert main(["report", str(folder / "run")]) == 0
     return folder / "run"
@@ -51,7 +52,7 @@ def test_weights_carry_the_planned_zeros(run: Path) -> None:
 def test_bench_measures_every_host_and_swapped_layer(run: Path) -> None:
     measured = Measurements.model_validate_json((run / "measurements.json").read_text())
     assert measured.processes == 2
-    assert list(run.glob("take-*")) == []
+    assert [*run.glob("take-*"), *run.glob("layers-*")] == []
     assert {(time.variant, time.host) for time in measured.networks if time.host != "openvino"} == {
         (variant, host) for variant in ("dense", "planned") for host in ("eager", "channels_last", "compile")
     }

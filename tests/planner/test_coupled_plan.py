@@ -1,5 +1,6 @@
 """From a model whose layers share widths to a plan, to zeros, to a smaller model."""
 
+import copy
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +12,21 @@ from coupled_networks import NETWORKS, Grouped, Joining, Residual, images, netwo
 from torch import nn
 
 from sparseplan.kernels.cpu import detect_machine
-from sparseplan.kernels.errors import InputError
+from sparseplan.planner import expected_loss
+from sparseplan.planner.ablation import WeightChoice
+from sparseplan.planner.carry_zeros import Stitcher, Stitching
 from sparseplan.planner.explain import explain
 from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
+from sparseplan.planner.narrow import living_units
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.planner.sensitivity import Calibration
 from sparseplan.planner.store import load_plan, save_plan
 from sparseplan.planner.width_levels import asked_counts, staircase
+from sparseplan.planner.widths import GroupLevels
 from sparseplan.runtime.compile import compile_model
 from sparseplan.trainer.assignment import assignment_of
-from sparseplan.trainer.masks import masked_layers, update_masks
+from sparseplan.trainer.masks import masked_layers, take_refitted, update_masks
+from sparseplan.trainer.refitted import refitted_weights
 
 MakeContext = Callable[..., PlanContext]
 
@@ -208,14 +214,70 @@ def test_few_counts_are_asked_of_many_units() -> None:
     assert asked_counts(100)[-1] == 100
 
 
-def test_a_database_of_refitted_weights_and_shared_widths_exclude_each_other(tmp_path: Path) -> None:
-    calibration = Calibration(images=images(), labels=None)
-    with pytest.raises(InputError, match="not both"):
-        PlanRequest(
-            model_spec="test:net",
-            example=images(),
-            target=Target(speedup=1.7),
-            calibration=calibration,
-            pruned_layers=tmp_path,
-            shared_widths=True,
-        )
+@pytest.fixture
+def both(digits: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> dict[str, Any]:
+    """What asks for shared widths and refitted weights together."""
+    pictures, labels = digits
+    return {
+        "example": pictures[:4],
+        "patterns": ("filter", "unstructured"),
+        "target": Target(speedup=14.0),
+        "calibration": Calibration(images=pictures[1500:1700], labels=labels[1500:1700]),
+        "sensitivity_budget_s": 1.0,
+        "search_budget_s": 1.0,
+        "pruned_layers": tmp_path / "db",
+    }
+
+
+def test_widths_and_refitted_weights_are_planned_together(
+    trained_net: nn.Module, make_context: MakeContext, both: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: value.clone() for name, value in trained_net.state_dict().items()}
+    plan = plan_of(trained_net, make_context({"conv2d_unstructured_fake": 0.6}), **both)
+    assert all(torch.equal(before[name], value) for name, value in trained_net.state_dict().items())
+    assert plan.solver.status == "optimal"
+    assert any(width.kept < width.group.units for width in plan.widths)
+    assert any(layer.chosen.pattern == "unstructured" for layer in plan.layers)
+    assert plan.pruned_layers_path == str(both["pruned_layers"])
+    for name in ("estimate_sensitivity", "search_stitched", "width_losses"):
+        monkeypatch.setattr(expected_loss, name, lambda *_, **__: pytest.fail("measured again"))
+    again = plan_of(trained_net, make_context({"conv2d_unstructured_fake": 0.6}), **both)
+    assert again.layers == plan.layers
+    assert [width.kept for width in again.widths] == [width.kept for width in plan.widths]
+    slower = plan_of(
+        trained_net, make_context({"conv2d_unstructured_fake": 0.6}), **{**both, "target": Target(speedup=3.0)}
+    )
+    assert slower.solver.status == "optimal"
+    assert slower.totals.loss_increase < plan.totals.loss_increase
+
+
+def test_training_starts_from_refitted_weights_in_what_widths_leave(
+    trained_net: nn.Module, make_context: MakeContext, both: dict[str, Any]
+) -> None:
+    plan = plan_of(trained_net, make_context({"conv2d_unstructured_fake": 0.6}), **both)
+    model = copy.deepcopy(trained_net)
+    refitted = refitted_weights(plan, model)
+    layers = masked_layers(model, assignment_of(plan))
+    take_refitted(layers, refitted)
+    for layer in plan.layers:
+        weight = model.get_submodule(layer.name).weight.detach()
+        if layer.name in refitted:
+            kept = weight != 0
+            assert torch.equal(weight[kept], refitted[layer.name].reshape(weight.shape)[kept])
+            assert int(kept.sum()) <= layer.problem.weight_count * (1.0 - layer.chosen.sparsity) + 1.0
+            assert bool(kept.any())
+    for width in plan.widths:
+        assert len(living_units(model, width.group, width.kept)) == width.kept
+    # The planner saw the same network.
+    network = copy.deepcopy(trained_net)
+    kept_of = Stitching(
+        choices=tuple(
+            WeightChoice(layer=layer.name, pattern=layer.chosen.pattern, sparsity=layer.chosen.sparsity)
+            for layer in plan.layers
+            if layer.name in refitted
+        ),
+        kept=tuple(width.kept for width in plan.widths),
+    )
+    groups = tuple(GroupLevels(group=width.group, levels=(width.group.units,)) for width in plan.widths)
+    with Stitcher(network, groups, lambda choice: refitted[choice.layer]).carrying(kept_of), torch.no_grad():
+        torch.testing.assert_close(network(both["example"]), model(both["example"]))

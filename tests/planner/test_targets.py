@@ -16,6 +16,7 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.planner import expected_loss, sensitivity
 from sparseplan.planner.ablation import Rise, WeightChoice
 from sparseplan.planner.calibration import Calibration
+from sparseplan.planner.carry_zeros import Stitching
 from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.planner.search_scales import search_scales
@@ -197,12 +198,13 @@ def test_the_search_finds_hidden_factors() -> None:
     names = [f"layer{number}" for number in range(6)]
     truth = dict(zip(names, (5.0, 0.1, 1.0, 3.0, 0.2, 1.0), strict=True))
 
-    def solve(scale: Mapping[str, float]) -> list[tuple[WeightChoice, ...]]:
+    def solve(scale: Mapping[str, float]) -> list[Stitching]:
         cheapest = sorted(names, key=lambda name: scale[name])[:2]
-        return [tuple(WeightChoice(layer=name, pattern="filter", sparsity=0.5) for name in sorted(cheapest))]
+        choices = tuple(WeightChoice(layer=name, pattern="filter", sparsity=0.5) for name in sorted(cheapest))
+        return [Stitching(choices=choices, kept=())]
 
-    def loss(plan: tuple[WeightChoice, ...]) -> float:
-        return sum(truth[choice.layer] for choice in plan)
+    def loss(plan: Stitching) -> float:
+        return sum(truth[choice.layer] for choice in plan.choices)
 
     found = search_scales(names, solve=solve, stitched_loss=loss, budget_s=0.3)
     assert found is not None

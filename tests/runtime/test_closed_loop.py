@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from planned_net import Net, masked, plan_of
+from planned_net import KERNEL, Net, masked, plan_of
 
 from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.problem import Problem
@@ -13,8 +13,8 @@ from sparseplan.perfmodel.schema import Interval
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.profiles.timing import TimeStats
 from sparseplan.runtime import closed_loop
-from sparseplan.runtime.closed_loop import LoopResult, close_loop, pruned
-from sparseplan.runtime.schema import LayerTime, NetworkTime, Take, Variant
+from sparseplan.runtime.closed_loop import LoopResult, close_loop, is_believable, pruned
+from sparseplan.runtime.schema import LayerTime, LoopRound, NetworkTime, Take, Variant
 
 
 def _stats(median_s: float) -> TimeStats:
@@ -48,21 +48,27 @@ class Asked:
         self.targets: list[float | None] = []
         self.problems: list[tuple[Problem, ...]] = []
 
-    def __call__(self, target: Target, problems: tuple[Problem, ...]) -> Plan:
+    def __call__(self, target: Target, problems: tuple[Problem, ...], measured: LoopRound) -> Plan | None:
         self.targets.append(target.speedup)
         self.problems.append(problems)
-        return next(self.plans).model_copy(update={"target": target})
+        plan = next(self.plans).model_copy(update={"target": target})
+        return plan if is_believable(plan, measured) else None
 
 
 def _run(
-    monkeypatch: pytest.MonkeyPatch, planned_s: list[float], plans: list[Plan], *, reverted: bool = False
+    monkeypatch: pytest.MonkeyPatch,
+    planned_s: list[float],
+    plans: list[Plan],
+    *,
+    reverted: bool = False,
+    first: Plan | None = None,
 ) -> tuple[LoopResult, Asked]:
     takes = iter([_take(each, reverted=reverted) for each in planned_s])
     monkeypatch.setattr(closed_loop, "take", lambda *_, **__: next(takes))
     asked = Asked(iter(plans))
     result = close_loop(
         masked(Net()),
-        plan_of(),
+        plan_of() if first is None else first,
         asked,
         example=torch.randn(2, 3, 9, 9),
         machine=detect_machine(),
@@ -89,6 +95,47 @@ def test_a_missed_target_is_raised_by_what_it_was_missed_by(monkeypatch: pytest.
     assert result.plan.layers[0].chosen.kernel == OTHER
     sparse, dense = plan_of().layers[0].problem, plan_of().layers[0].problem.as_dense()
     assert {sparse, dense} <= set(asked.problems[0])
+
+
+def _losing(loss: float, kernel: str) -> Plan:
+    plan = plan_of(kernel)
+    return plan.model_copy(update={"totals": plan.totals.model_copy(update={"loss_increase": loss})})
+
+
+def test_a_target_exceeded_by_far_is_asked_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, milder = _losing(1.0, OTHER), _losing(0.3, KERNEL)
+    result, asked = _run(monkeypatch, [1e-3 / 2.0, 1e-3 / 1.55], [milder], first=first)
+    assert asked.targets == [pytest.approx(1.5 * 1.5 / 2.0)]
+    assert (result.outcome, result.kept, result.best.speedup) == ("met", 1, pytest.approx(1.55))
+    assert result.plan.totals.loss_increase == pytest.approx(0.3)
+    assert result.plan.target.speedup == 1.5
+
+
+def test_a_milder_plan_that_misses_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, milder, between = _losing(1.0, OTHER), _losing(0.3, KERNEL), _losing(0.5, OTHER)
+    result, asked = _run(monkeypatch, [1e-3 / 2.0, 1e-3 / 1.4, 1e-3 / 1.45], [milder, between], first=first)
+    assert asked.targets[1] == pytest.approx(1.5 * 1.5 / 2.0 * 1.5 / 1.4)
+    assert (result.outcome, result.kept) == ("met", 0)
+
+
+def _dense_at(time_s: float) -> Plan:
+    plan = plan_of(OTHER)
+    predicted = Interval(median=time_s, low=0.9 * time_s, high=1.1 * time_s)
+    return plan.model_copy(update={"totals": plan.totals.model_copy(update={"dense_time_s": predicted})})
+
+
+def test_layers_that_contradict_the_network_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _dense_at(1.05e-3)
+    result, _ = _run(monkeypatch, [1e-3 / 1.2], [_dense_at(8.5e-3)], first=first)
+    assert (result.outcome, result.kept) == ("disturbed", 0)
+    assert result.plan.totals.dense_time_s.median == pytest.approx(1.05e-3)
+    mended, _ = _run(monkeypatch, [1e-3 / 1.2, 1e-3 / 1.6], [_dense_at(0.9e-3)], first=_dense_at(9e-3))
+    assert mended.outcome in ("met", "unchanged")
+
+
+def test_what_costs_nothing_may_exceed_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, asked = _run(monkeypatch, [1e-3 / 2.0], [], first=_losing(0.0, KERNEL))
+    assert (result.outcome, asked.targets) == ("met", [])
 
 
 def test_the_difference_is_attributed(monkeypatch: pytest.MonkeyPatch) -> None:

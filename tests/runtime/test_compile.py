@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.errors import InputError, UnsupportedError
+from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.progress import silent
 from sparseplan.kernels.spec import Machine
 from sparseplan.runtime.compile import compile_model
@@ -118,3 +119,37 @@ def test_activations_stay_blocked_between_kernels_of_one_layout(host: Host) -> N
     assert not compiled.get_submodule("conv2").gives_blocked
     x = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(host_call(compiled, x, host=host)(), model(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+class Mlp(nn.Module):
+    """One linear with a ReLU behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(48, 40)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.fc(x))
+
+
+def test_a_dense_layer_runs_on_the_other_kernel_of_its_plan() -> None:
+    model, other = Mlp().eval(), "linear_dense_f32_nchw__onednn"
+    plan = plan_of()
+    problem = Problem(op="linear", n=6, c_in=48, c_out=40)
+    rival = plan.layers[0].dense.model_copy(update={"kernel": "linear_dense_f32_nchw__torch"})
+    chosen = rival.model_copy(update={"kernel": other, "other_dense": True})
+    layer = plan.layers[0].model_copy(
+        update={"name": "fc", "full_problem": problem, "problem": problem, "chosen": chosen, "dense": rival}
+    )
+    plan = plan.model_copy(update={"layers": (layer,), "input_shape": (6, 48)})
+    compiled = compile_model(model, plan, machine=detect_machine())
+    fc = compiled.get_submodule("fc")
+    assert isinstance(fc, SwappedLayer)
+    assert (fc.kernel.name, fc.relu) == (other, True)
+    x = torch.randn(6, 48)
+    torch.testing.assert_close(compiled(x), model(x).detach(), rtol=1e-4, atol=1e-4)
+    (measured,) = measure_layers(model, plan, budget_s=0.1, progress=silent)
+    assert (measured.kernel, measured.dense_kernel) == (other, rival.kernel)
+    assert measured.reverted == (measured.time_s.median >= measured.dense_time_s.median)
+    left = plan.model_copy(update={"layers": (layer.model_copy(update={"chosen": rival}),)})
+    assert isinstance(compile_model(model, left, machine=detect_machine()).get_submodule("fc"), nn.Linear)

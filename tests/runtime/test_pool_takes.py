@@ -7,10 +7,12 @@ import pytest
 from planned_net import plan_of
 
 from sparseplan.kernels.spec import Machine
+from sparseplan.perfmodel.schema import Interval
 from sparseplan.profiles.timing import TimeStats
 from sparseplan.runtime.bench import _all_rivals, _fast_rivals
+from sparseplan.runtime.pool_layers import in_doubt, pool_layers
 from sparseplan.runtime.pool_takes import pool_takes
-from sparseplan.runtime.schema import Host, NetworkTime, StoredTake, Take, Variant
+from sparseplan.runtime.schema import Host, LayerTime, NetworkTime, StoredTake, Take, Variant
 from sparseplan.runtime.store import load_measurements, load_take, save_take
 
 
@@ -25,6 +27,35 @@ def _time(variant: Variant, median_s: float, host: Host = "compile") -> NetworkT
 
 def _take(*networks: NetworkTime) -> Take:
     return Take(networks=networks, layers=(), output_error=0.0, clock_hz=())
+
+
+def _layer(name: str, ratio: float) -> LayerTime:
+    def stats(median_s: float) -> TimeStats:
+        return TimeStats(median=median_s, low=0.99 * median_s, high=1.01 * median_s, n=9)
+
+    return LayerTime(
+        name=name,
+        kernel="sparse",
+        dense_kernel="dense",
+        time_s=stats(ratio),
+        dense_time_s=stats(1.0),
+        predicted_time_s=Interval(median=0.5, low=0.4, high=0.6),
+        max_abs_error=ratio,
+        reverted=ratio >= 1.0,
+    )
+
+
+def test_a_layer_goes_back_by_what_all_processes_say() -> None:
+    first = [_layer("sure", 0.5), _layer("lucky", 0.95), _layer("unlucky", 1.1), _layer("lost", 2.0)]
+    assert in_doubt(first) == ("lucky", "unlucky")
+    again = [[_layer("lucky", 1.2), _layer("unlucky", 0.8)], [_layer("lucky", 1.1), _layer("unlucky", 0.9)]]
+    pooled = pool_layers([first, *again])
+    assert [layer.name for layer in pooled] == ["sure", "lucky", "unlucky", "lost"]
+    assert [layer.reverted for layer in pooled] == [False, True, False, True]
+    assert pooled[1].time_s.median == pytest.approx(1.1)
+    assert pooled[1].time_s.low < 0.95
+    assert pooled[1].time_s.high > 1.2
+    assert pooled[0].time_s.low == pytest.approx(first[0].time_s.low)
 
 
 def test_one_take_keeps_its_interval() -> None:

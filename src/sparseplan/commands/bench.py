@@ -12,6 +12,7 @@ from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import InputError, SparseplanError
 from ..kernels.progress import Progress, silent
 from ..model_spec import load_model
+from ..planner.reasons import OTHER_DENSE
 from ..planner.schema import Plan
 from ..planner.store import load_plan
 from ..profiles.fingerprint import read_fingerprint
@@ -19,26 +20,32 @@ from ..runtime.compile import compile_model
 from ..runtime.elsewhere import warn_if_planned_elsewhere
 from ..runtime.fixed_batch import FixedBatch
 from ..runtime.planned_machine import planned_machine
+from ..runtime.pool_layers import in_doubt, pool_layers
 from ..runtime.pool_takes import Pooled, pool_takes
 from ..runtime.schema import LayerTime, Measurements, StoredTake
-from ..runtime.store import load_take, save_measurements, save_take
+from ..runtime.store import load_layers, load_take, save_layers, save_measurements, save_take
 from ..trainer.evaluate import device_of, evaluate
 from ..trainer.store import RunFolder, load_weights
-from .bench_take import identity, measure_take
+from .bench_take import identity, measure_layers_of, measure_take
 
-BUDGET_S = 30.0
-"""Time for measuring layers and networks in the first process; building the networks comes on top."""
-LATER_BUDGET_S = 20.0
-"""In each further one, where half of it goes to the networks that may win and none to layers."""
+LAYERS_S = 15.0
+"""Time for measuring all swapped layers, in the first process."""
+LAYER_S = 0.5
+"""Of one layer, in each further process, which measures those in doubt alone."""
+BUDGET_S = 15.0
+"""Time for measuring the networks in the first process; building them comes on top."""
+LATER_BUDGET_S = 10.0
+"""In each further one, where only those are measured that may win."""
 PROCESSES = 3
 
 
 def bench(run: str | Path, *, processes: int = PROCESSES, progress: Progress = silent) -> Measurements:
     """Measure a trained run: every swapped layer, then both networks under every host, then their accuracy.
 
-    Layers that lose in measurement go back to dense. Where the planned network is not faster beyond doubt, the verdict
-    is to ship the dense one. Times move between processes by 5 to 15 %, so that one process says little of the next:
-    the networks are measured in several. What an interrupted call measured is not measured again.
+    Layers that lose in measurement go back to dense; those that one process cannot judge are measured in several. Where
+    the planned network is not faster beyond doubt, the verdict is to ship the dense one. Times move between processes
+    by 5 to 15 %, so that one process says little of the next: the networks are measured in several. What an interrupted
+    call measured is not measured again.
 
     Parameters
     ----------
@@ -98,7 +105,29 @@ def bench(run: str | Path, *, processes: int = PROCESSES, progress: Progress = s
     save_measurements(folder.measurements, measurements)
     for number in range(processes):
         _take_path(folder, number).unlink(missing_ok=True)
+        _layers_path(folder, number).unlink(missing_ok=True)
     return measurements
+
+
+def _layers(folder: RunFolder, processes: int, progress: Progress) -> tuple[LayerTime, ...]:
+    """All of them in this process, those in doubt also in fresh ones."""
+    measured = identity(folder)
+    found: list[tuple[LayerTime, ...]] = []
+    for number in range(processes):
+        path = _layers_path(folder, number)
+        known = load_layers(path) if path.exists() else None
+        if known is None or known.measured != measured:
+            if number == 0:
+                save_layers(path, measure_layers_of(folder, names=None, budget_s=LAYERS_S, progress=progress))
+            else:
+                doubtful = in_doubt(found[0])
+                if not doubtful:
+                    break
+                progress("measuring layers in doubt again", number - 1, processes - 1)
+                _run_afresh(folder, path, len(doubtful) * LAYER_S, "--layers", *doubtful)
+            known = load_layers(path)
+        found.append(known.layers)
+    return pool_layers(found)
 
 
 def _takes(folder: RunFolder, processes: int, progress: Progress) -> list[StoredTake]:
@@ -110,10 +139,12 @@ def _takes(folder: RunFolder, processes: int, progress: Progress) -> list[Stored
         known = load_take(path) if path.exists() else None
         if known is None or known.measured != measured:
             if number == 0:
-                save_take(path, measure_take(folder, budget_s=BUDGET_S, earlier=None, progress=progress))
+                layers = _layers(folder, processes, progress)
+                taken = measure_take(folder, layers=layers, budget_s=BUDGET_S, earlier=None, progress=progress)
+                save_take(path, taken)
             else:
                 progress("measuring in fresh processes", number - 1, processes - 1)
-                _measure_afresh(folder, _take_path(folder, 0), path)
+                _run_afresh(folder, path, LATER_BUDGET_S, "--earlier", str(_take_path(folder, 0)))
             known = load_take(path)
         takes.append(known)
     if processes > 1:
@@ -121,13 +152,17 @@ def _takes(folder: RunFolder, processes: int, progress: Progress) -> list[Stored
     return takes
 
 
-def _measure_afresh(folder: RunFolder, earlier: Path, out: Path) -> None:
+def _run_afresh(folder: RunFolder, out: Path, budget_s: float, *what: str) -> None:
     command = [sys.executable, "-m", f"{__package__}.bench_take", str(folder.path)]
-    options = ["--budget-s", str(LATER_BUDGET_S), "--earlier", str(earlier), "--out", str(out)]
+    options = ["--budget-s", str(budget_s), "--out", str(out), *what]
     finished = subprocess.run([*command, *options], check=False, capture_output=True, text=True)
     if finished.returncode != 0:
         lines = finished.stderr.strip().splitlines() or [f"it ended with exit code {finished.returncode}"]
         raise SparseplanError(f"the process that measured {folder.path} again failed: {lines[-1]}")
+
+
+def _layers_path(folder: RunFolder, number: int) -> Path:
+    return folder.path / f"layers-{number + 1}.json"
 
 
 def _take_path(folder: RunFolder, number: int) -> Path:
@@ -139,6 +174,9 @@ def _verdict(pooled: Pooled, layers: tuple[LayerTime, ...], plan: Plan) -> str:
     measured = f"{speedup.median:.2f}x (interval {speedup.low:.2f} to {speedup.high:.2f})"
     reverted = sum(layer.reverted for layer in layers)
     back = f"; {reverted} of {len(layers)} swapped layers lost and went back to dense" if reverted else ""
+    others = {layer.name for layer in plan.layers if layer.chosen.other_dense}
+    others -= {layer.name for layer in layers if layer.reverted}
+    back += f"; {len(others)} layers run {OTHER_DENSE}" if others else ""
     if not layers:
         return "The plan leaves every layer dense: pruning is not worth it on this machine at this input shape."
     if not pooled.is_faster:

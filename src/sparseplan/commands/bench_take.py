@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..data_spec import load_data
 from ..kernels.documents import sha256_of
@@ -16,48 +18,71 @@ from ..kernels.progress import Progress, silent
 from ..model_spec import load_model
 from ..planner.store import load_plan
 from ..profiles.fingerprint import read_fingerprint
+from ..profiles.measure_problems import torch_threads
 from ..profiles.stopwatch import stopwatch_of
 from ..runtime.bench import take
+from ..runtime.hosts import on_device
+from ..runtime.measure_layers import measure_layers
 from ..runtime.planned_machine import planned_machine
-from ..runtime.schema import StoredTake
-from ..runtime.store import load_take, save_take
+from ..runtime.schema import LayerTime, StoredLayers, StoredTake
+from ..runtime.store import load_take, save_layers, save_take
 from ..trainer.store import RunFolder, load_weights
 
 
-def measure_take(folder: RunFolder, *, budget_s: float, earlier: StoredTake | None, progress: Progress) -> StoredTake:
-    """Measure a trained run in this process, on the plan's threads.
+def measure_layers_of(
+    folder: RunFolder, *, names: Sequence[str] | None, budget_s: float, progress: Progress
+) -> StoredLayers:
+    """Measure the swapped layers of a trained run in this process, on the plan's threads; all where none are named."""
+    plan = load_plan(folder.plan)
+    watch = stopwatch_of(planned_machine(plan).device)
+    with torch_threads(plan.threads), watch.settings():
+        masked = on_device(_network(folder, folder.planned_weights), watch.device)
+        layers = measure_layers(masked, plan, budget_s=budget_s, progress=progress, names=names, watch=watch)
+    return StoredLayers(measured=identity(folder), layers=layers)
+
+
+def measure_take(
+    folder: RunFolder,
+    *,
+    layers: tuple[LayerTime, ...],
+    budget_s: float,
+    earlier: StoredTake | None,
+    progress: Progress,
+) -> StoredTake:
+    """Measure the networks of a trained run in this process, on the plan's threads.
 
     Parameters
     ----------
+    layers : tuple of LayerTime
+        Those that lost run densely.
     earlier : StoredTake or None
-        The first take: its layers stand, and what it found slow is left out.
+        The first take: what it found slow is left out.
     """
     plan = load_plan(folder.plan)
     machine = planned_machine(plan)
-    manifest = folder.load_manifest()
-    dense, masked = load_model(manifest.model), load_model(manifest.model)
-    load_weights(dense, folder.dense_weights)
-    load_weights(masked, folder.planned_weights)
-    data = load_data(manifest.data, progress=progress)
+    data = load_data(folder.load_manifest().data, progress=progress)
     images = data.test.images
     example = data.normalise(images[torch.arange(plan.input_shape[0]) % len(images)])
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(plan.threads)
-    try:
+    with torch_threads(plan.threads):
         taken = take(
-            dense.eval(),
-            masked.eval(),
+            _network(folder, folder.dense_weights),
+            _network(folder, folder.planned_weights),
             plan=plan,
             example=example,
             machine=machine,
             budget_s=budget_s,
             progress=progress,
+            layers=layers,
             earlier=None if earlier is None else earlier.take,
             watch=stopwatch_of(machine.device),
         )
-    finally:
-        torch.set_num_threads(threads_before)
     return StoredTake(measured=identity(folder), take=taken)
+
+
+def _network(folder: RunFolder, weights: Path) -> nn.Module:
+    model = load_model(folder.load_manifest().model)
+    load_weights(model, weights)
+    return model.eval()
 
 
 def identity(folder: RunFolder) -> str:
@@ -68,17 +93,25 @@ def identity(folder: RunFolder) -> str:
 
 
 def main() -> int:
-    """Measure and write one take; the last line on standard error tells what went wrong."""
+    """Measure and write one take, or some layers; the last line on standard error tells what went wrong."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--budget-s", type=float, required=True)
-    parser.add_argument("--earlier", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--layers", nargs="+", help="names of layers, and no networks")
+    what.add_argument("--earlier", type=Path, help="the first take: networks, with its layers")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    folder, budget_s = RunFolder(options.run), options.budget_s
     try:
-        earlier = load_take(options.earlier)
-        measured = measure_take(RunFolder(options.run), budget_s=options.budget_s, earlier=earlier, progress=silent)
-        save_take(options.out, measured)
+        if options.layers:
+            found = measure_layers_of(folder, names=options.layers, budget_s=budget_s, progress=silent)
+            save_layers(options.out, found)
+        else:
+            earlier = load_take(options.earlier)
+            layers = earlier.take.layers
+            measured = measure_take(folder, layers=layers, budget_s=budget_s, earlier=earlier, progress=silent)
+            save_take(options.out, measured)
     except SparseplanError as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 2

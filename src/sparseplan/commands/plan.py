@@ -51,7 +51,7 @@ def plan(
     database: str | Path | None = None,
     search_s: float = SEARCH_BUDGET_S,
     sweep: int = 0,
-    shared_widths: bool = False,
+    shared_widths: bool = True,
     progress: Progress = silent,
 ) -> Plan:
     """Plan the sparsity of a model for the machine of a profile.
@@ -83,7 +83,8 @@ def plan(
     search_s : float
         With `database`: time of the search, seconds.
     shared_widths : bool
-        Remove channels from all layers that share them; see `PlanRequest`.
+        Whether filters, channels and branches go in all layers that share them, so that the network itself shrinks;
+        else they are skipped layer by layer. See `PlanRequest`.
     sweep : int
         Points of the front of loss against time that goes into the plan as well; 0 for none.
 
