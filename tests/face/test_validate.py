@@ -8,7 +8,7 @@ from sparseplan.cli import main
 from sparseplan.commands import validate as command
 from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.features import layer_key
-from sparseplan.perfmodel.judge import EVERYTHING, MODEL
+from sparseplan.perfmodel.judge import EVERYTHING, MODEL, REPEATED
 from sparseplan.perfmodel.schema import Validation
 from sparseplan.profiles.schema import NetworkSample
 from sparseplan.profiles.store import load_profile
@@ -31,7 +31,7 @@ def test_random_problems_and_a_network(profile_path: Path, tmp_path: Path) -> No
     assert Validation.model_validate_json(out.read_text()) == result
     assert out.with_suffix(".svg").read_text().startswith("<svg")
     assert {row.predictor for row in result.qualities} == {
-        MODEL, "flop only", "naive roofline", "nearest neighbour"
+        MODEL, "flop only", "naive roofline", "nearest neighbour", REPEATED
     }  # fmt: skip
     total = next(row.quality for row in result.qualities if (row.predictor, row.family) == (MODEL, EVERYTHING))
     assert total.predictions == len(result.predictions) > 0

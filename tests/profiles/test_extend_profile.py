@@ -52,19 +52,19 @@ def test_one_disturbed_pass_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         median = (200.0 if len(passes) == 1 else 1.0) * true_s
         return TimeStats(median=median, low=median, high=median, n=9)
 
-    def sample(problem, kernels, **_):  # type: ignore[no-untyped-def]
+    def sample(watch, problem, kernels, **_):  # type: ignore[no-untyped-def]
         names = [kernel.name for kernel in kernels]
         return [
             KernelSample(problem=problem, kernel=name, time_s=time_s(1e-4), pack_time_s=0.0, noisy=False)
             for name in names
         ]
 
-    def between(*, threads, budget_s, sizes_bytes):  # type: ignore[no-untyped-def]
+    def between(*, threads, sizes_bytes, **_):  # type: ignore[no-untyped-def]
         for size in sizes_bytes:
             yield ElementwiseSample(operation="add", bytes_moved=3.0 * size, threads=threads, time_s=time_s(1e-5))
         passes.append(threads)
 
-    monkeypatch.setattr(module, "sample_kernels", sample)
+    monkeypatch.setattr(module, "sample_on", sample)
     monkeypatch.setattr(module, "measure_elementwise", between)
     before = small_profile()
     after = extend_profile(before, (LAYER,), machine=detect_machine(), registry=REGISTRY)
