@@ -75,4 +75,4 @@ def test_a_series_of_trainings_is_tabled_and_gone_on_with(few: DataSplits, tmp_p
 def test_an_experiment_without_its_data_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lenet-ssl", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "1"]) == 2
     assert "error: no folder" in capsys.readouterr().err
-    assert len(EXPERIMENTS) == 8
+    assert len(EXPERIMENTS) == 9

@@ -23,6 +23,7 @@ from ..runtime.pool_takes import Pooled, pool_takes
 from ..runtime.schema import LayerTime, Measurements, StoredTake
 from ..runtime.store import load_take, save_measurements, save_take
 from ..trainer.evaluate import evaluate
+from ..trainer.sas import network_of
 from ..trainer.store import RunFolder, load_weights
 from .bench_take import identity, measure_take
 
@@ -57,7 +58,7 @@ def bench(run: str | Path, *, processes: int = PROCESSES, progress: Progress = s
     folder = RunFolder(Path(run))
     plan = load_plan(folder.plan)
     manifest = folder.load_manifest()
-    dense, masked = load_model(manifest.model), load_model(manifest.model)
+    dense, masked = load_model(manifest.model), network_of(load_model(manifest.model), plan)
     load_weights(dense, folder.dense_weights)
     load_weights(masked, folder.planned_weights)
     machine = detect_machine()

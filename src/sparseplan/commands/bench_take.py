@@ -20,6 +20,7 @@ from ..profiles.fingerprint import read_fingerprint
 from ..runtime.bench import take
 from ..runtime.schema import StoredTake
 from ..runtime.store import load_take, save_take
+from ..trainer.sas import network_of
 from ..trainer.store import RunFolder, load_weights
 
 
@@ -33,7 +34,7 @@ def measure_take(folder: RunFolder, *, budget_s: float, earlier: StoredTake | No
     """
     plan = load_plan(folder.plan)
     manifest = folder.load_manifest()
-    dense, masked = load_model(manifest.model), load_model(manifest.model)
+    dense, masked = load_model(manifest.model), network_of(load_model(manifest.model), plan)
     load_weights(dense, folder.dense_weights)
     load_weights(masked, folder.planned_weights)
     data = load_data(manifest.data, progress=progress)

@@ -15,6 +15,7 @@ from ..runtime.elsewhere import warn_if_planned_elsewhere
 from ..runtime.export import export_network
 from ..runtime.packed_weights import save_packed
 from ..runtime.store import load_measurements
+from ..trainer.sas import network_of
 from ..trainer.store import RunFolder, load_weights
 
 PACKED = ".safetensors"
@@ -55,7 +56,7 @@ def export(run: str | Path, to: str | Path) -> Exported:
     folder, target = RunFolder(Path(run)), Path(to)
     require_writable(target)
     plan = load_plan(folder.plan)
-    model = load_model(folder.load_manifest().model)
+    model = network_of(load_model(folder.load_manifest().model), plan)
     load_weights(model, folder.planned_weights)
     if target.suffix == PACKED:
         save_packed(target, model, plan)
