@@ -11,8 +11,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError, UnsupportedError
-from ..kernels.pattern import parse_pattern
+from ..kernels.pattern import SasPart, parse_pattern
 from ..kernels.progress import Progress, silent
+from ..kernels.sas import why_slots_undefined
 from ..kernels.spec import Device, KernelSpec, Machine
 from ..perfmodel.predict import PerformanceModel
 from ..profiles.schema import MachineProfile
@@ -97,6 +98,11 @@ class PlanRequest:
         given = self.target.given
         if given and self.under_sas:
             raise InputError("SAS adds weights for accuracy and saves no time; give a target or --sas, not both")
+        for text in self.under_sas.values():
+            (part,) = parse_pattern(text).parts
+            reason = why_slots_undefined(part) if isinstance(part, SasPart) else f"{text!r} is no sas:1:m"
+            if reason is not None:
+                raise InputError(f"{reason}; allowed are sas:1:2, sas:1:4, sas:1:8")
         if not given and not self.under_sas:
             raise InputError("no target given; give a speedup, latency, throughput, accuracy drop or model size")
         for name, value in given.items():

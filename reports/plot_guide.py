@@ -33,7 +33,8 @@ def plot_guide(history: TrainingHistory) -> Markup:
             axes.barh(row, upper - bounds.lower, left=bounds.lower, height=0.6, color=FAINT_COLOUR, linewidth=0.0)
             decision = decided.get(name)
             if decision is not None and decision.action in DECISION_MARKS:
-                kind, (marker, colour) = decision.action, DECISION_MARKS[decision.action]
+                kind: str = decision.action
+                marker, colour = DECISION_MARKS[decision.action]
                 sparsity, text = decision.sparsity, f"{name}, step {decision.step}: {decision.reason}"
             else:
                 kind, marker, colour = "open to the end", "o", PLANNED_COLOUR
