@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,11 +94,21 @@ def weights_of(variant: str, seed: int, options: ExperimentOptions) -> Path:
 
 
 def _wanted(variants: tuple[Variant, ...], options: ExperimentOptions) -> list[Variant]:
-    names = [variant.name for variant in variants]
-    for name in options.only:
+    refuse_unknown(options.only, [variant.name for variant in variants])
+    return [variant for variant in variants if not options.only or variant.name in options.only]
+
+
+def refuse_unknown(only: Sequence[str], names: Sequence[str]) -> None:
+    """Check what ``--only`` names.
+
+    Raises
+    ------
+    InputError
+        If a name is none of the experiment's variants.
+    """
+    for name in only:
         if name not in names:
             raise InputError(f"--only {name!r}: the variants of this experiment are {', '.join(names)}")
-    return [variant for variant in variants if not options.only or variant.name in options.only]
 
 
 def _refuse_other_runs(
