@@ -16,12 +16,17 @@ from torch import nn
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.weight_view import weight_view
 from sparseplan.model_spec import load_model
+from sparseplan.planner.couple import couple
+from sparseplan.planner.eval_mode import evaluating
 from sparseplan.profiles.timing import measure_alternating
-from sparseplan.trainer.assignment import LayerSparsity
+from sparseplan.trainer.assignment import LayerSparsity, WidthSparsity
+from sparseplan.trainer.masked_width import MaskedWidth, masked_width
+from sparseplan.trainer.masks import update_masks
 from sparseplan.trainer.optimizer import make_optimizer
 from sparseplan.trainer.regulariser import MASK_EVERY, PruneOptions, Regulariser
 from sparseplan.trainer.sas import convert
 from sparseplan.trainer.schema import TrainConfig
+from sparseplan.trainer.shrink import cut_copy
 
 PATTERNS = (("unstructured", 0.9), ("filter+shape", 0.75), ("block:16x1", 0.75), ("2:4", 0.5))
 GOAL = 1.10
@@ -38,7 +43,12 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     shape = tuple(int(size) for size in given.input.split(","))
-    calls = {"dense": dense_step(network(given.model), shape), "sas:1:2": dense_step(network(given.model, 2), shape)}
+    calls = {
+        "dense": dense_step(network(given.model), shape),
+        "sas:1:2": dense_step(network(given.model, 2), shape),
+        "half of the widths, masked": dense_step(half_masked(given.model, shape)[0], shape),
+        "half of the widths, cut out": dense_step(half_cut(given.model, shape), shape),
+    }
     masks = {
         f"{pattern}, pruning": cycle(given.model, pattern, sparsity, PRUNE_STEPS) for pattern, sparsity in PATTERNS
     }
@@ -59,6 +69,24 @@ def network(spec: str, slots: int = 1) -> nn.Module:
     model = load_model(spec)
     model = convert(model, slots) if slots > 1 else model
     return model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def half_masked(spec: str, shape: tuple[int, ...]) -> tuple[nn.Module, list[MaskedWidth]]:
+    """With half the channels of every width group held at zero."""
+    model = network(spec)
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    with evaluating(model):
+        groups = couple(model, torch.randn(2, *shape[1:]), layers=layers).groups
+    widths = [masked_width(model, WidthSparsity(group=group, kept=group.units // 2)) for group in groups]
+    update_masks(widths, done_frac=1.0)
+    return model, widths
+
+
+def half_cut(spec: str, shape: tuple[int, ...]) -> nn.Module:
+    """The same without these channels: what the later epochs train."""
+    cut = cut_copy(*half_masked(spec, shape))
+    assert cut is not None
+    return cut.model
 
 
 def dense_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:

@@ -17,11 +17,34 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from .errors import InputError, UnsupportedError
 from .pattern import SasPart, parse_pattern
 from .problem import Problem
+
+
+class SlotLayer(nn.Module):
+    """A layer whose weight [K, m C, ...] has a column for each slot of its input: what networks under SAS are made of.
+
+    Attributes
+    ----------
+    slots : int
+        m.
+    """
+
+    slots: int
+    weight: Tensor
+
+
+class _WholeLayers(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SlotLayer) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace_whole_layers(model: nn.Module) -> fx.GraphModule:
+    """`torch.fx.symbolic_trace`, with each layer under SAS one call, as those of torch.nn are."""
+    return fx.GraphModule(model, _WholeLayers().trace(model), type(model).__name__)
 
 
 def slot_numbers(x: Tensor, m: int, *, groups: int = 1) -> Tensor:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
+from .in_place import stop_in_place
+
 _ADDITIONS = {operator.add, operator.iadd, torch.add}
 _ADDITION_METHODS = {"add", "add_"}
 
@@ -43,6 +45,9 @@ def remove_branches(traced: fx.GraphModule, removed: Collection[frozenset[str]])
     """Leave branches out of a traced model, in place; each is named by its modules with parameters."""
     for branch in find_branches(traced):
         if branch.modules in removed:
+            # What changed the sum in place would now change the shortcut, which others may read.
+            for user in branch.addition.users:
+                stop_in_place(traced, user)
             branch.addition.replace_all_uses_with(branch.shortcut)
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()

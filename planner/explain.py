@@ -95,6 +95,8 @@ _OUTSIDE_MEANS = "outside the measured range: less certain, hence the wider inte
 
 
 def _weights(plan: Plan) -> str:
+    if not plan.target.given:
+        return "as they are: under SAS the network computes what it did, until it is trained"
     if plan.sensitivity_source == "magnitude":
         return (
             "no calibration data: losses are guessed from the size of the weights alone, which misleads across layers; "
@@ -195,6 +197,8 @@ def _pays(layer: LayerPlan, way: str) -> str:
 
 def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
     chosen, dense = layer.chosen, layer.dense
+    if not plan.target.given:
+        return "a plan to a target, in place of --sas."
     if layer.problem.weight_shape != layer.full_problem.weight_shape or chosen.time_s.median == 0.0:
         return "another target: its width groups are weighed against all other layers."
     sparse = [candidate for candidate in layer.considered if candidate.pattern != "dense"]
@@ -252,7 +256,7 @@ def _target(plan: Plan) -> str:
         ),
         "model_bytes": f"at most {target.model_bytes / 1e6:.4g} MB as a file" if target.model_bytes else "",
     }
-    return ", and ".join(texts[name] for name in target.given)
+    return ", and ".join(texts[name] for name in target.given) or "none: layers under SAS, as asked, for accuracy"
 
 
 def _range(time: Interval) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError, UnsupportedError
-from ..kernels.pattern import parse_pattern
+from ..kernels.pattern import SasPart, parse_pattern
 from ..kernels.progress import Progress, silent
+from ..kernels.sas import why_slots_undefined
 from ..kernels.spec import Device, KernelSpec, Machine
 from ..perfmodel.predict import PerformanceModel
 from ..profiles.schema import MachineProfile
@@ -25,6 +27,7 @@ from .expected_loss import SEARCH_BUDGET_S, Effort, expected_losses
 from .network_time import Network
 from .options import NARROWING, REMOVAL, Machinery
 from .rest import rest_time
+from .sas_choice import decide_sas
 from .schema import DtypePolicy, Plan, Target
 from .sensitivity import BUDGET_S, Calibration, Sensitivity, WidthChoice
 from .stored_bytes import other_bytes
@@ -75,6 +78,8 @@ class PlanRequest:
     shared_widths : bool
         Whether channels that several layers share may go, in all of them together. Planning then takes longer, minutes
         for deep networks, as every pair of widths of every layer is predicted.
+    under_sas : mapping
+        From layers to the ``sas:1:m`` that they get, whatever it costs; all others stay dense. Takes no target.
     """
 
     model_spec: str
@@ -88,10 +93,18 @@ class PlanRequest:
     search_budget_s: float = SEARCH_BUDGET_S
     sweep_points: int = 0
     shared_widths: bool = False
+    under_sas: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = self.target.given
-        if not given:
+        if given and self.under_sas:
+            raise InputError("SAS adds weights for accuracy and saves no time; give a target or --sas, not both")
+        for text in self.under_sas.values():
+            (part,) = parse_pattern(text).parts
+            reason = why_slots_undefined(part) if isinstance(part, SasPart) else f"{text!r} is no sas:1:m"
+            if reason is not None:
+                raise InputError(f"{reason}; allowed are sas:1:2, sas:1:4, sas:1:8")
+        if not given and not self.under_sas:
             raise InputError("no target given; give a speedup, latency, throughput, accuracy drop or model size")
         for name, value in given.items():
             # Written so that NaN fails.
@@ -139,7 +152,8 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
     InputError
         If the model cannot run the example, holds weights that are NaN or infinite, or has no layer to plan.
     UnsupportedError
-        If a layer has no dense kernel in an allowed dtype, or a pattern is not one of weights.
+        If a layer has no dense kernel in an allowed dtype, or a pattern is not one of weights; if no kernel can run the
+        layers that are to be under SAS.
 
     References
     ----------
@@ -154,10 +168,12 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             + ("; ".join(f"{layer.name}: {layer.reason}" for layer in captured.skipped) or "the model has none")
             + ")"
         )
-    coupling = _coupling(model, captured, request, progress)
     machinery = machinery_of(
         context.profile, context.performance_model, machine=context.machine, registry=context.registry
     )
+    if request.under_sas:
+        return _under_sas(model, captured, request, context, machinery)
+    coupling = _coupling(model, captured, request, progress)
     timed = time_options(
         captured.layers,
         request.patterns,
@@ -206,6 +222,32 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
     question = ask(sensitivity)
     decision = _decide(model, question, request, refitted, progress)
     front = sweep(question, request.sweep_points, progress=progress) if request.sweep_points else ()
+    plan = _document(question, decision, captured, request, context)
+    return plan.model_copy(
+        update={
+            "widths": width_plans(question.network, decision.picked),
+            "fixed_widths": coupling.fixed,
+            "front": front,
+            "sensitivity_source": sensitivity.source,
+            "pruned_layers_path": str(request.pruned_layers.resolve()) if request.pruned_layers and hopeful else None,
+        }
+    )
+
+
+def _under_sas(
+    model: nn.Module, captured: Captured, request: PlanRequest, context: PlanContext, machinery: Machinery
+) -> Plan:
+    question, decision = decide_sas(
+        model, captured, request.under_sas, dtype_policy=request.dtype_policy, machinery=machinery
+    )
+    return _document(question, decision, captured, request, context).model_copy(
+        update={"patterns": tuple(dict.fromkeys(request.under_sas.values()))}
+    )
+
+
+def _document(
+    question: Question, decision: Decision, captured: Captured, request: PlanRequest, context: PlanContext
+) -> Plan:
     writer = LayerWriter(context.performance_model)
     return Plan(
         created=datetime.now(UTC),
@@ -219,14 +261,10 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
             writer.layer_plan(layer, picked)
             for layer, picked in zip(question.network.layers, decision.picked.layers, strict=True)
         ),
-        widths=width_plans(question.network, decision.picked),
-        fixed_widths=coupling.fixed,
         skipped=captured.skipped,
         totals=totals_of(question, decision),
         solver=decision.report,
-        front=front,
-        sensitivity_source=sensitivity.source,
-        pruned_layers_path=str(request.pruned_layers.resolve()) if request.pruned_layers and hopeful else None,
+        sensitivity_source="magnitude",
         machine=context.profile.machine_name,
         profile_sha256=context.profile_sha256,
         profile_path=context.profile_path,

@@ -7,12 +7,15 @@ import difflib
 from torch import nn
 
 from ..kernels.errors import InputError
+from ..kernels.sas import SlotLayer
 from ..kernels.weight_view import weight_view
 from .schema import Plan
 
 
 def check_plan_fits(plan: Plan, model: nn.Module) -> None:
     """Check that every planned layer exists in a model with the weight shape that the plan was made for.
+
+    A layer under SAS must have the slots that the plan gives it.
 
     Raises
     ------
@@ -30,13 +33,14 @@ def check_plan_fits(plan: Plan, model: nn.Module) -> None:
                 + (f" (close: {', '.join(close)})" if close else "")
                 + "; give the model that the plan was made for"
             )
-        if not isinstance(module, kinds[layer.full_problem.op]):
+        under_sas = isinstance(module, SlotLayer)
+        if not isinstance(module, kinds[layer.full_problem.op]) and not under_sas:
             raise InputError(
                 f"layer {layer.name!r} is a {type(module).__name__}, the plan has a {layer.full_problem.op} there; "
                 "give the model that the plan was made for"
             )
         shape = tuple(weight_view(module).shape)
-        planned = layer.full_problem.weight_shape
+        planned = (layer.problem if under_sas else layer.full_problem).weight_shape
         if shape != planned:
             # As the module has it: no spatial axes in a linear, none of height in a Conv1d.
             held = tuple(module.get_parameter("weight").shape)

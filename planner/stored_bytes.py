@@ -15,6 +15,9 @@ from ..kernels.problem import DTYPE_BYTES, Problem
 def weight_file_bytes(problem: Problem) -> float:
     """Of a layer's weight with the zeros of its problem, its bias left out."""
     pattern = parse_pattern(problem.pattern)
+    if pattern.slots > 1:
+        # Under SAS activations are zero, not weights.
+        return problem.weight_bytes
     kept = (1.0 - problem.sparsity) * problem.weight_bytes
     # N:M takes one bit a weight, as an unstructured mask does.
     groups = [

@@ -13,20 +13,22 @@ from matplotlib.ticker import MaxNLocator
 from ..trainer.schema import EpochRecord, TrainingHistory
 from .axes import linear
 from .format import percent
-from .svg import DENSE_COLOUR, FAINT_COLOUR, INK_COLOUR, PLANNED_COLOUR, SERIES_COLOURS, inline_svg
+from .plot_guide import DECISION_MARKS, plot_guide
+from .svg import DENSE_COLOUR, FAINT_COLOUR, INK_COLOUR, PLANNED_COLOUR, SERIES_COLOURS, inline_svg, tooltip
 
 _SIZE_IN = (3.9, 2.7)
 _PHASE_NAMES = {"dense": "dense", "prune": "pruning", "finetune": "fine-tuning"}
 
 
 def plot_training(history: TrainingHistory) -> tuple[Markup, ...]:
-    """Three plots over the epochs; none where nothing was trained."""
+    """Three plots over the epochs, and what the guide decided where there was one; none where nothing was trained."""
     if not history.epochs:
         return ()
     return (
         _plot(history, _paint_loss, key="loss", title="loss"),
         _plot(history, _paint_accuracy, key="accuracy", title="validation accuracy"),
         _plot(history, _paint_sparsity, key="sparsity", title="zero weights, by planned layer"),
+        *((plot_guide(history),) if history.bounds else ()),
     )
 
 
@@ -96,9 +98,29 @@ def _paint_sparsity(axes: Axes, history: TrainingHistory) -> None:
         color=INK_COLOUR,
         label="mean of the layers",
     )
+    _mark_decisions(axes, history)
     axes.set_ylim(0.0, 1.0)
     linear(axes.yaxis, label=percent)
     axes.legend(loc="lower right")
+
+
+def _mark_decisions(axes: Axes, history: TrainingHistory) -> None:
+    """Where the guide stopped or restored a layer, on the epoch in which it did."""
+    if history.steps_per_epoch is None:
+        return
+    for action, (marker, colour) in DECISION_MARKS.items():
+        found = [decision for decision in history.decisions if decision.action == action]
+        for number, decision in enumerate(found):
+            (mark,) = axes.plot(
+                decision.step / history.steps_per_epoch + 0.5,
+                decision.sparsity,
+                marker,
+                color=colour,
+                markersize=5,
+                label=f"{action} ({len(found)})" if number == 0 else None,
+                zorder=4,
+            )
+            tooltip(mark, f"{decision.layer}, step {decision.step}: {action}, {decision.reason}")
 
 
 def _paint_phases(axes: Axes, epochs: Sequence[EpochRecord]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
-from ..kernels.errors import UnsupportedError
-from ..kernels.pattern import DENSE
+from ..kernels.errors import InputError, UnsupportedError
+from ..kernels.pattern import DENSE, parse_pattern
 from ..kernels.registry import kernel_named
+from ..kernels.sas import SlotLayer
 from ..kernels.select import why_ineligible
 from ..kernels.spec import Machine
 from ..planner.example import random_example
@@ -69,6 +70,13 @@ def compile_model(
     for layer in plan.layers:
         if not is_swapped(layer) or layer.name in keep_dense:
             continue
+        if parse_pattern(layer.chosen.pattern).slots > 1 and not isinstance(
+            fused.model.get_submodule(layer.name), SlotLayer
+        ):
+            raise InputError(
+                f"the plan puts layer {layer.name} under {layer.chosen.pattern}, the model has it dense; "
+                "give sparseplan.trainer.sas.network_of(model, plan), with its trained weights"
+            )
         kernel = kernel_named(layer.chosen.kernel)
         reason = why_ineligible(kernel, layer.problem, machine)
         if reason is not None:

@@ -6,11 +6,14 @@ import copy
 import operator
 from collections import Counter
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..kernels.sas import SlotLayer, trace_whole_layers
 
 _TRACE_FAILURES = (
     fx.proxy.TraceError,
@@ -22,7 +25,8 @@ _TRACE_FAILURES = (
 )
 """What torch.fx raises on models that it cannot trace (control flow on values, len() of a proxy, ...)."""
 
-_LAYERS = nn.Conv1d | nn.Conv2d | nn.Linear
+_LAYERS = nn.Conv1d | nn.Conv2d | nn.Linear | SlotLayer
+_CONVOLUTIONS = nn.Conv1d | nn.Conv2d | SlotLayer
 _RELU_FUNCTIONS = (torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_)
 _ADD_FUNCTIONS = (operator.add, torch.add)
 _ADD_IN_PLACE = (operator.iadd, "add_")
@@ -57,7 +61,7 @@ def fuse(model: nn.Module, example: Tensor | None = None) -> Fused:
     """
     frozen = copy.deepcopy(model).eval()
     try:
-        traced = fx.symbolic_trace(frozen)
+        traced = trace_whole_layers(frozen)
     except _TRACE_FAILURES:
         return Fused(model=frozen, calls={})
     counts = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
@@ -132,13 +136,11 @@ def _fold_batch_norm(traced: fx.GraphModule, node: fx.Node, counts: Counter[str]
     if before.op != "call_module" or len(before.users) != 1 or counts[str(before.target)] != 1:
         return
     layer, norm = traced.get_submodule(str(before.target)), traced.get_submodule(str(node.target))
-    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-        folded: nn.Module = fuse_conv_bn_eval(layer, norm)
-    elif isinstance(layer, nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
-        folded = fuse_conv_bn_eval(layer, norm)
-    else:
+    axes = layer.get_parameter("weight").dim() - 2 if isinstance(layer, _CONVOLUTIONS) else 0
+    if not ((axes == 2 and isinstance(norm, nn.BatchNorm2d)) or (axes == 1 and isinstance(norm, nn.BatchNorm1d))):
         return
-    replace_module(traced, str(before.target), folded)
+    # A layer under SAS scales its rows like any other; torch asks for no more than a weight and a bias.
+    replace_module(traced, str(before.target), fuse_conv_bn_eval(cast(nn.Conv2d, layer), norm))
     node.replace_all_uses_with(before)
     traced.graph.erase_node(node)
 

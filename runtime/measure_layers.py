@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.dense import TORCH_DTYPES
+from ..kernels.pattern import parse_pattern
 from ..kernels.progress import Progress
 from ..kernels.reference import reference
 from ..kernels.registry import kernel_named
@@ -32,6 +33,8 @@ def measure_layers(
 ) -> tuple[LayerTime, ...]:
     """Time every swapped layer against its dense rival, in alternation.
 
+    The rival of a layer under SAS is the layer that it was made from.
+
     Parameters
     ----------
     model : nn.Module
@@ -46,7 +49,8 @@ def measure_layers(
     Returns
     -------
     tuple of LayerTime
-        `reverted` is True where the planned kernel was not faster than the dense one.
+        `reverted` is True where the planned kernel was not faster than the dense one; never under SAS, which no dense
+        layer of this size can stand in for.
     """
     model = narrowed_model(model, plan)
     swapped = [layer for layer in plan.layers if is_swapped(layer) and (names is None or layer.name in names)]
@@ -63,9 +67,15 @@ def measure_layers(
 def _measure_layer(
     module: nn.Module, layer: LayerPlan, generator: torch.Generator, *, budget_s: float, watch: Stopwatch
 ) -> LayerTime:
-    planned, dense = (
-        SwappedLayer.of(module, replace(layer.problem, dtype=kernel.dtype), kernel, relu=False)
-        for kernel in (kernel_named(layer.chosen.kernel), kernel_named(layer.dense.kernel))
+    slots = parse_pattern(layer.problem.pattern).slots
+    kernel, rival = kernel_named(layer.chosen.kernel), kernel_named(layer.dense.kernel)
+    planned = SwappedLayer.of(module, replace(layer.problem, dtype=kernel.dtype), kernel, relu=False)
+    dense = SwappedLayer(
+        replace(layer.problem.as_dense() if slots > 1 else layer.problem, dtype=rival.dtype),
+        rival,
+        weight=planned.weight[:, ::slots].contiguous(),
+        bias=planned.bias,
+        relu=False,
     )
     # As the plan counts it: activations are as the dense kernel has them, and another form pays for the conversions.
     x = torch.randn(layer.problem.input_shape, generator=generator)
@@ -86,5 +96,5 @@ def _measure_layer(
         dense_time_s=dense_s,
         predicted_time_s=layer.chosen.time_s,
         max_abs_error=error,
-        reverted=planned_s.median >= dense_s.median,
+        reverted=slots == 1 and planned_s.median >= dense_s.median,
     )

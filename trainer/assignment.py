@@ -43,7 +43,10 @@ Assignment = tuple[LayerSparsity | WidthSparsity, ...]
 
 
 def assignment_of(plan: Plan) -> Assignment:
-    """The widths that a plan shrinks, then its sparse layers, each in its order; what stays as it is is left out."""
+    """The widths that a plan shrinks, then its sparse layers, each in its order; what stays as it is is left out.
+
+    So are layers under SAS, whose weights lose nothing (`sas.network_of`).
+    """
     widths = tuple(
         WidthSparsity(group=width.group, kept=width.kept) for width in plan.widths if width.kept < width.group.units
     )
@@ -56,7 +59,7 @@ def assignment_of(plan: Plan) -> Assignment:
     return widths + tuple(
         LayerSparsity(name=name, pattern=pattern, sparsity=sparsity, time_frac=saved.get(name, 1.0))
         for name, pattern, sparsity in chosen
-        if not pattern.is_dense
+        if not pattern.is_dense and pattern.has_mask
     )
 
 

@@ -20,6 +20,11 @@ class MovingAverage:
         self._live = dict(model.state_dict(keep_vars=True))
         self._average = {name: tensor.detach().clone() for name, tensor in self._live.items()}
 
+    @property
+    def updates(self) -> int:
+        """How often weights were taken in."""
+        return self._updates
+
     @torch.no_grad()
     def update(self, masks: Mapping[nn.Parameter, Tensor]) -> None:
         """Take the present weights in.

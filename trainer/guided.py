@@ -33,7 +33,7 @@ from .masks import MaskedLayer, apply_masks, hold_optimizer
 from .projection import PATTERN, NetworkProjection
 from .regulariser import MASK_EVERY, PruneOptions, Regulariser
 from .schedule import cubic_sparsity
-from .schema import GuideMethod, RegulariserState
+from .schema import GuideBounds, GuideMethod, RegulariserState
 from .steer import Emergence, steer
 
 OBSERVE_EVERY = 4 * MASK_EVERY
@@ -146,6 +146,14 @@ class GuidedRegulariser(Regulariser):
     def sparsity(self) -> dict[str, float]:
         """Of each layer that is or was pruned."""
         return {layer.target.name: layer.zero_frac for layer in self._layers()}
+
+    def bounds(self) -> dict[str, GuideBounds]:
+        """Of each layer that may be pruned."""
+        return {
+            name: GuideBounds(lower=layer.lower, upper=layer.upper)
+            for name, layer in self._projection.layers.items()
+            if layer.lower is not None
+        }
 
     def state(self) -> RegulariserState:
         """What a checkpoint says beside `tensors`."""

@@ -25,6 +25,7 @@ from .regulariser import PruneOptions, Regulariser
 from .schedule import learning_rate_of, pruning_epochs
 from .schema import CheckpointState, Phase, TrainConfig
 from .store import Checkpoint
+from .trainee import ShrunkTrainee, Trainee, shrink
 from .weights import fill_model
 
 _DATA, _MODEL = 0, 1
@@ -44,6 +45,8 @@ class EpochOutcome:
 
 class Learner:
     """Owns the masks and the optimiser of a model, which it changes in place.
+
+    From the end of pruning on, a copy without the channels that masks hold at zero takes the steps (`shrink`).
 
     Parameters
     ----------
@@ -78,19 +81,20 @@ class Learner:
             for network in (model, teacher):
                 if network is not None:
                     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._steps = steps_per_epoch(data, config.batch_size)
+        self.steps = steps_per_epoch(data, config.batch_size)
         self._prune_epochs = pruning_epochs(config.epochs, config.prune_frac) if assignment else 0
-        self._optimizer = make_optimizer(model, config)
+        optimizer = make_optimizer(model, config)
         options = self._prune_options()
         self.regulariser = (
-            Regulariser(model, assignment, self._optimizer, options=options)
+            Regulariser(model, assignment, optimizer, options=options)
             if guide is None
-            else GuidedRegulariser(model, self._optimizer, options=options, guide=guide)
+            else GuidedRegulariser(model, optimizer, options=options, guide=guide)
         )
-        self._average = MovingAverage(model, decay=config.ema_decay) if config.ema_decay > 0 else None
-        self._learning_rate = learning_rate_of(config, steps_per_epoch=self._steps)
-        self._network = DistributedDataParallel(model) if processes.size > 1 else model
-        self._loss = _compiled(self._eager_loss) if config.compile else self._eager_loss
+        average = MovingAverage(model, decay=config.ema_decay) if config.ema_decay > 0 else None
+        self._learning_rate = learning_rate_of(config, steps_per_epoch=self.steps)
+        self._full = Trainee(model=model, optimizer=optimizer, regulariser=self.regulariser, average=average)
+        self._shrunk: ShrunkTrainee | None = None
+        self._let_train(self._full)
 
     def phase(self, epoch: int) -> Phase:
         """Phase of an epoch, counted from 1."""
@@ -115,6 +119,10 @@ class Learner:
         """
         if epoch == 1:
             self.regulariser.start()
+        if self.phase(epoch) == "finetune" and self._shrunk is None:
+            self._shrunk = shrink(self._full, self.config)
+            if self._shrunk is not None:
+                self._let_train(self._shrunk.small)
         batches = training_batches(
             self.data,
             batch_size=self.config.batch_size,
@@ -124,14 +132,16 @@ class Learner:
             processes=self.processes,
         )
         total, rate = 0.0, 0.0
-        self.model.train()
+        self._trainee.model.train()
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(derived_seed(self.config.seed, epoch, stream=_MODEL))
             for step, (images, labels) in enumerate(batches, start=1):
-                rate = self._learning_rate((epoch - 1) * self._steps + step - 1)
-                total += self._step(images, labels, rate=rate, where=f"epoch {epoch}, step {step} of {self._steps}")
-                report(step, self._steps)
-        return EpochOutcome(loss=total / self._steps, learning_rate=rate)
+                rate = self._learning_rate((epoch - 1) * self.steps + step - 1)
+                total += self._step(images, labels, rate=rate, where=f"epoch {epoch}, step {step} of {self.steps}")
+                report(step, self.steps)
+        if self._shrunk is not None:
+            self._shrunk.give_back()
+        return EpochOutcome(loss=total / self.steps, learning_rate=rate)
 
     def prune_now(self, refitted: Mapping[str, Tensor]) -> None:
         """Take the weights to the plan's sparsity at once: to refitted ones, or by magnitude where there are none."""
@@ -143,14 +153,15 @@ class Learner:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """The model as it is validated and kept: the moving average of its weights, where one is made."""
-        if self._average is None:
+        average = self._full.average
+        if average is None:
             yield
             return
-        self._average.swap()
+        average.swap()
         try:
             yield
         finally:
-            self._average.swap()
+            average.swap()
 
     def checkpoint(self, state: CheckpointState) -> Checkpoint:
         """The present state of training."""
@@ -158,10 +169,10 @@ class Learner:
         return Checkpoint(
             state=state.model_copy(update={"regulariser": self.regulariser.state()}),
             model=self.model.state_dict(),
-            optimizer=optimizer_tensors(self.model, self._optimizer),
+            optimizer=optimizer_tensors(self.model, self._full.optimizer),
             masks=masks,
             hidden=hidden,
-            average=self._average.tensors() if self._average is not None else {},
+            average=self._full.average.tensors() if self._full.average is not None else {},
         )
 
     def restore(self, checkpoint: Checkpoint, *, source: str) -> None:
@@ -174,14 +185,20 @@ class Learner:
         """
         fill_model(self.model, checkpoint.model, source=source)
         self.regulariser.restore(checkpoint.state.regulariser, checkpoint.masks, checkpoint.hidden)
-        restore_optimizer(self.model, self._optimizer, checkpoint.optimizer)
-        if self._average is not None:
-            self._average.restore(checkpoint.average, updates=checkpoint.state.epoch * self._steps)
+        restore_optimizer(self.model, self._full.optimizer, checkpoint.optimizer)
+        if self._full.average is not None:
+            self._full.average.restore(checkpoint.average, updates=checkpoint.state.epoch * self.steps)
+
+    def _let_train(self, trainee: Trainee) -> None:
+        """Steps are taken by this one from now on."""
+        self._trainee = trainee
+        self._network = DistributedDataParallel(trainee.model) if self.processes.size > 1 else trainee.model
+        self._loss = _compiled(self._eager_loss) if self.config.compile else self._eager_loss
 
     def _prune_options(self) -> PruneOptions:
         config = self.config
         return PruneOptions(
-            prune_steps=self._prune_epochs * self._steps,
+            prune_steps=self._prune_epochs * self.steps,
             group_lasso=config.group_lasso,
             structured=config.structured,
             nm=config.nm,
@@ -197,7 +214,8 @@ class Learner:
         """One step of the optimiser; the loss before it, over all processes."""
         if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        self._optimizer.zero_grad(set_to_none=True)
+        trainee = self._trainee
+        trainee.optimizer.zero_grad(set_to_none=True)
         value = self._backward(images, labels)
         if not math.isfinite(value):
             raise InputError(
@@ -205,13 +223,13 @@ class Learner:
                 f"start a new run with a learning rate below {self.config.learning_rate:g}"
             )
         if self.config.clip_grad > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
-        for group in self._optimizer.param_groups:
+            nn.utils.clip_grad_norm_(trainee.model.parameters(), self.config.clip_grad)
+        for group in trainee.optimizer.param_groups:
             group["lr"] = rate
-        self._optimizer.step()
-        self.regulariser.step()
-        if self._average is not None:
-            self._average.update(self.regulariser.masks())
+        trainee.optimizer.step()
+        trainee.regulariser.step()
+        if trainee.average is not None:
+            trainee.average.update(trainee.regulariser.masks())
         return value
 
     def _backward(self, images: Tensor, labels: Tensor) -> float:

@@ -37,6 +37,7 @@ def train(
     run_dir: Path,
     refitted: Mapping[str, Tensor] | None = None,
     guide: GuideOptions | None = None,
+    dense: nn.Module | None = None,
     resume: bool = False,
     processes: Processes = ALONE,
     progress: Progress = silent,
@@ -62,6 +63,8 @@ def train(
         all epochs fine-tune.
     guide : GuideOptions, optional
         Guided sparsity learning: prune to its target time; the assignment is then that of `guided_assignment`.
+    dense : nn.Module, optional
+        The dense network, where the model was made from it and is another one (SAS): it is kept, and teaches.
     resume : bool
         Go on from the last checkpoint, which must be of the same model, data, assignment and configuration.
     processes : Processes
@@ -82,12 +85,13 @@ def train(
     refitted = refitted or {}
     if refitted:
         config = config.model_copy(update={"prune_frac": 0.0})
+    start = model if dense is None else dense
     learner = Learner(
         model,
         data,
         assignment=assignment,
         config=config,
-        teacher=frozen_copy(model) if config.distillation > 0 and assignment else None,
+        teacher=frozen_copy(start) if config.distillation > 0 and (assignment or dense is not None) else None,
         guide=guide,
         processes=processes,
     )
@@ -101,17 +105,17 @@ def train(
         epochs=(),
         duration_s=0.0,
     )
-    state = _resume(folder, learner, fresh) if resume else _begin(folder, learner, fresh)
+    state = _resume(folder, learner, fresh) if resume else _begin(folder, learner, fresh, start)
     shared = shared_batch_norm(model, device=device_of(model)) if processes.size > 1 else nullcontext()
     try:
         with shared:
-            dense = state.dense or _evaluate_dense(learner, progress=progress)
-            state = state.model_copy(update={"dense": dense})
+            accuracy = state.dense or _evaluate_dense(learner, progress=progress)
+            state = state.model_copy(update={"dense": accuracy})
             if state.epoch == 0 and (refitted or config.epochs == 0):
                 learner.prune_now(refitted)
             while state.epoch < config.epochs:
                 state = _advance(folder, learner, state, progress=progress)
-            return _finish(folder, learner, state, dense=dense)
+            return _finish(folder, learner, state, dense=accuracy)
     except KeyboardInterrupt:
         raise Interrupted(
             f"training interrupted after epoch {state.epoch} of {config.epochs}; "
@@ -121,7 +125,7 @@ def train(
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _begin(folder: RunFolder, learner: Learner, fresh: CheckpointState) -> CheckpointState:
+def _begin(folder: RunFolder, learner: Learner, fresh: CheckpointState, start: nn.Module) -> CheckpointState:
     if folder.last_checkpoint.exists() or folder.history.exists():
         raise InputError(
             f"run folder {folder.path} holds a training run already; give --resume to go on with it, "
@@ -130,7 +134,7 @@ def _begin(folder: RunFolder, learner: Learner, fresh: CheckpointState) -> Check
     learner.processes.wait()
     if learner.processes.writes:
         folder.make()
-        save_weights(learner.model, folder.dense_weights)
+        save_weights(start, folder.dense_weights)
         folder.save_checkpoint(learner.checkpoint(fresh))
     learner.processes.wait()
     return fresh
@@ -237,6 +241,8 @@ def _finish(folder: RunFolder, learner: Learner, state: CheckpointState, *, dens
         config=config,
         epochs=state.epochs,
         decisions=learner.regulariser.state().decisions,
+        bounds=learner.regulariser.bounds() if isinstance(learner.regulariser, GuidedRegulariser) else {},
+        steps_per_epoch=learner.steps,
         dense_validation_accuracy_frac=dense.validation_accuracy_frac,
         dense_test_accuracy_frac=dense.test_accuracy_frac,
         validation_accuracy_frac=validation.accuracy_frac,

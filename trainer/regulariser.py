@@ -162,8 +162,12 @@ class Regulariser:
         self._hidden, self._final = {}, True
 
     def masks(self) -> dict[nn.Parameter, Tensor]:
-        """By parameter: the factor, 0 or 1, that holds it."""
-        return {parameter: mask for layer in self.layers for parameter, mask in _held(layer)}
+        """By parameter: the factor, 0 or 1, that holds it; of several that cut the same one, their product."""
+        found: dict[nn.Parameter, Tensor] = {}
+        for layer in self.layers:
+            for parameter, mask in _held(layer):
+                found[parameter] = found[parameter] * mask if parameter in found else mask
+        return found
 
     def state(self) -> RegulariserState:
         """What a checkpoint says beside `tensors`."""

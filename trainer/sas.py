@@ -23,8 +23,10 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 
 from ..kernels.errors import InputError, UnsupportedError
-from ..kernels.pattern import SasPart
-from ..kernels.sas import why_slots_undefined
+from ..kernels.pattern import SasPart, parse_pattern
+from ..kernels.sas import trace_whole_layers, why_slots_undefined
+from ..planner.in_place import stop_in_place
+from ..planner.schema import Plan
 from .sas_layers import SasKind, sas_layer
 
 _MODULES: dict[type[nn.Module], SasKind] = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.GELU: "smooth", nn.SiLU: "smooth"}
@@ -76,14 +78,7 @@ def convert(
     why = why_slots_undefined(SasPart(name=f"sas:1:{m}", n=1, m=m)) if m > 1 else "m must be at least 2"
     if why is not None:
         raise UnsupportedError(f"SAS 1:{m}: {why}")
-    try:
-        network = fx.symbolic_trace(copy.deepcopy(model))
-    except TraceError as error:
-        reason = str(error).partition("\n")[0]
-        raise UnsupportedError(
-            f"torch.fx cannot trace {type(model).__name__}: {reason}; SAS needs a network whose path does "
-            "not depend on its values"
-        ) from None
+    network = _traced(model)
     places = {str(place.node.target): place for place in _places(network)}
     wanted = places.keys() if layers is None else layers
     for name in wanted:
@@ -97,6 +92,45 @@ def convert(
     network.delete_all_unused_submodules()
     network.recompile()
     return network
+
+
+def layers_with_kernels(model: nn.Module) -> tuple[str, ...]:
+    """Layers that SAS kernels can run once they are converted: those behind a ReLU, GELU or SiLU, but not a ReLU6.
+
+    Raises
+    ------
+    UnsupportedError
+        If the network cannot be traced.
+    """
+    return tuple(str(place.node.target) for place in _places(_traced(model)) if place.kind != "relu6")
+
+
+def uses_sas(plan: Plan) -> bool:
+    """Whether a plan puts layers under SAS."""
+    return any(parse_pattern(layer.chosen.pattern).slots > 1 for layer in plan.layers)
+
+
+def network_of(model: nn.Module, plan: Plan) -> nn.Module:
+    """The network that is trained to a plan: a copy with its SAS layers converted, or the model itself."""
+    by_slots: dict[int, list[str]] = {}
+    for layer in plan.layers:
+        slots = parse_pattern(layer.chosen.pattern).slots
+        if slots > 1:
+            by_slots.setdefault(slots, []).append(layer.name)
+    for slots, names in by_slots.items():
+        model = convert(model, slots, names)
+    return model
+
+
+def _traced(model: nn.Module) -> fx.GraphModule:
+    try:
+        return trace_whole_layers(copy.deepcopy(model))
+    except TraceError as error:
+        reason = str(error).partition("\n")[0]
+        raise UnsupportedError(
+            f"torch.fx cannot trace {type(model).__name__}: {reason}; SAS needs a network whose path does "
+            "not depend on its values"
+        ) from None
 
 
 def _places(network: fx.GraphModule) -> list[_Place]:
@@ -139,7 +173,8 @@ def _convert_place(network: fx.GraphModule, place: _Place, m: int, *, learn_thre
     setattr(network.get_submodule(parent), own, made.train(network.training))
     if place.kind == "smooth":
         return
-    _stop_in_place(network, place.activation)
+    # An activation that stays for a shortcut must leave what the layer now reads alone.
+    stop_in_place(network, place.activation)
     source = place.activation.all_input_nodes[0]
     place.node.replace_input_with(_argument(place.node), _above(network, _argument(place.node), place, source))
 
@@ -157,17 +192,3 @@ def _argument(node: fx.Node) -> fx.Node:
     before = node.args[0]
     assert isinstance(before, fx.Node)
     return before
-
-
-def _stop_in_place(network: fx.GraphModule, activation: fx.Node) -> None:
-    """An activation that stays for a shortcut must leave what the layer now reads alone."""
-    if activation.op == "call_module":
-        module = network.get_submodule(str(activation.target))
-        if isinstance(module, nn.ReLU | nn.ReLU6):
-            module.inplace = False
-    elif activation.op == "call_method" and activation.target == "relu_":
-        activation.target = "relu"
-    elif activation.target is torch.relu_:
-        activation.target = torch.relu
-    if activation.kwargs.get("inplace"):
-        activation.kwargs = {**activation.kwargs, "inplace": False}

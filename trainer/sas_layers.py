@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError
-from ..kernels.sas import expand_slots, widen_weight
+from ..kernels.sas import SlotLayer, expand_slots, widen_weight
 
 SasKind = Literal["relu", "relu6", "smooth"]
 """What the activation before the layer was: ReLU and ReLU6 go away, GELU and SiLU stay."""
@@ -23,7 +23,7 @@ _LIMIT = 6.0
 """Of ReLU6."""
 
 
-class _SasLayer(nn.Module, ABC):
+class SasLayer(SlotLayer, ABC):
     """What convolutions and linears under SAS share.
 
     Parameters
@@ -67,7 +67,7 @@ class _SasLayer(nn.Module, ABC):
         return f"slots={self.slots}, kind={self.kind}, weight={list(self.weight.shape)}"
 
 
-class _SasConv(_SasLayer):
+class _SasConv(SasLayer):
     def __init__(self, layer: nn.Conv1d | nn.Conv2d, *, slots: int, kind: SasKind, threshold: bool = False) -> None:
         super().__init__(layer, slots=slots, kind=kind, threshold=threshold)
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
@@ -95,7 +95,7 @@ class SasConv1d(_SasConv):
     """A convolution over sequences [N, C, L]; weight [K, m C / groups, S]."""
 
 
-class SasLinear(_SasLayer):
+class SasLinear(SasLayer):
     """A linear layer over [..., C]; weight [K, m C]."""
 
     _channel_axis = -1
@@ -123,7 +123,7 @@ def _wide_start(weight: Tensor, slots: int, kind: SasKind) -> Tensor:
     return wide
 
 
-def sas_layer(layer: nn.Module, *, slots: int, kind: SasKind, threshold: bool) -> _SasLayer:
+def sas_layer(layer: nn.Module, *, slots: int, kind: SasKind, threshold: bool) -> SasLayer:
     """The layer under SAS that takes the place of another.
 
     Raises
@@ -131,7 +131,7 @@ def sas_layer(layer: nn.Module, *, slots: int, kind: SasKind, threshold: bool) -
     InputError
         If there is none for its kind.
     """
-    makers: dict[type[nn.Module], Callable[..., _SasLayer]] = {
+    makers: dict[type[nn.Module], Callable[..., SasLayer]] = {
         nn.Conv2d: SasConv2d,
         nn.Conv1d: SasConv1d,
         nn.Linear: SasLinear,

@@ -166,6 +166,15 @@ class GuideDecision(_Document):
     reason: str
 
 
+class GuideBounds(_Document):
+    """Between which sparsities a layer is worth pruning."""
+
+    lower: float
+    """From here on its kernel beats the dense one."""
+    upper: float | None
+    """Beyond it more zeros gain nothing; None where every zero gains."""
+
+
 class RegulariserState(_Document):
     """Where the penalties are."""
 
@@ -214,6 +223,10 @@ class TrainingHistory(_Document):
     config: TrainConfig
     epochs: tuple[EpochRecord, ...]
     decisions: tuple[GuideDecision, ...] = ()
+    bounds: dict[str, GuideBounds] = {}
+    """By layer that the guide may prune; none without a guide."""
+    steps_per_epoch: int | None = None
+    """None in histories from before it was recorded."""
     dense_validation_accuracy_frac: float | None
     dense_test_accuracy_frac: float
     """Of the model that training started from."""

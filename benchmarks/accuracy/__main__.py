@@ -8,7 +8,7 @@ import sys
 from sparseplan.kernels.errors import SparseplanError
 from sparseplan.progress_bar import ProgressBar
 
-from . import gsl, planned, sas, ssl
+from . import filters, gsl, planned, sas, ssl
 from .options import add_options, options_of
 
 EXPERIMENTS = {
@@ -19,6 +19,7 @@ EXPERIMENTS = {
     "convnet-sas": (sas.convnet_sas, 90),
     "convnet-gsl": (gsl.convnet_gsl, 60),
     "resnet20-sweep": (planned.resnet20_sweep, 30),
+    "resnet56-filters": (filters.resnet56_filters, 60),
     "resnet56-planned": (planned.resnet56_planned, 60),
 }
 """By name: what runs it, and the epochs of the full run."""

@@ -26,10 +26,10 @@ BATCH = 64
 
 
 def convnet_gsl(options: ExperimentOptions, *, say: Callable[[str], None]) -> str:
-    """ConvNet/CIFAR-10: L1, magnitude and surgery, guided and not (ESL, ...), to 1.5x; needs OUT/profile.json."""
+    """ConvNet/CIFAR-10: L1, magnitude and surgery, guided and not (ESL, ...), to 1.5x; needs a profile."""
     data = options.splits("cifar10:")
     dense = Variant(name=DENSE, network=partial(_fresh, "zoo:convnet"))
-    run_variants("convnet-gsl", (dense,), data, options=options, say=say)
+    run_variants("convnet-gsl", (dense,), data, options=replace(options, only=()), say=say)
     projection = _projection(options)
     variants = [dense]
     for method in METHODS:
@@ -76,7 +76,7 @@ def _projection(options: ExperimentOptions) -> NetworkProjection:
         make_plan(
             "zoo:convnet",
             (BATCH, 3, 32, 32),
-            profile=options.out / "profile.json",
+            profile=options.machine_profile,
             out=path,
             weights=weights_of(DENSE, options.seeds[0], options),
             data=f"cifar10:{options.data}",

@@ -25,6 +25,12 @@ class ExperimentOptions:
         Training images to use, the first of a fixed shuffle; None is all. Validation and test data stay whole.
     device : str
         ``cpu`` or ``cuda``.
+    profile : str or None
+        Of the machine that is planned for: a path or ``ref:NAME``; None is ``OUT/profile.json``.
+    only : tuple of str
+        Names of the variants to train; none means all.
+    measure : bool
+        Time the networks that have a plan, once all are trained.
     """
 
     data: Path
@@ -33,7 +39,15 @@ class ExperimentOptions:
     seeds: tuple[int, ...]
     subset: int | None
     device: str
+    profile: str | None = None
+    only: tuple[str, ...] = ()
+    measure: bool = False
     progress: Progress = silent
+
+    @property
+    def machine_profile(self) -> str:
+        """Path or ``ref:NAME`` of the profile to plan with."""
+        return self.profile or str(self.out / "profile.json")
 
     def splits(self, spec: str) -> DataSplits:
         """The data that a SPEC below the data folder names, cut to the subset."""
@@ -53,6 +67,9 @@ def add_options(parser: argparse.ArgumentParser, *, epochs: int) -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many, from 0 (3)")
     parser.add_argument("--subset", type=int, metavar="N", help="training images (all)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--profile", metavar="P", help="machine to plan for, a path or ref:NAME (OUT/profile.json)")
+    parser.add_argument("--only", default="", metavar="A,B", help="variants to train, by name (all)")
+    parser.add_argument("--measure", action="store_true", help="at the end time the planned networks; be idle then")
 
 
 def options_of(arguments: argparse.Namespace, *, progress: Progress = silent) -> ExperimentOptions:
@@ -63,5 +80,8 @@ def options_of(arguments: argparse.Namespace, *, progress: Progress = silent) ->
         seeds=tuple(range(arguments.seeds)),
         subset=arguments.subset,
         device=arguments.device,
+        profile=arguments.profile,
+        only=tuple(name for name in arguments.only.split(",") if name),
+        measure=arguments.measure,
         progress=progress,
     )

@@ -35,8 +35,11 @@ class Outcome(BaseModel):
     train_s: float
     sizes: dict[str, str] = {}
     """What is left of each layer, in the experiment's own words."""
+    predicted_time_s: float | None = None
+    """Of the network and of the dense one, as its plan has them; None without a plan."""
+    predicted_dense_time_s: float | None = None
     time_s: float | None = None
-    """Measured, of the network; None where it was not."""
+    """Measured, of the network of the first seed; None where it was not."""
     dense_time_s: float | None = None
     """Measured in the same run."""
 
@@ -62,11 +65,12 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         by_variant[outcome.variant].append(outcome)
     lines = [
-        "| variant | seeds | test error | validation error | multiply-adds | parameters | speedup | training | left |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| variant | seeds | test error | validation error | multiply-adds | parameters | predicted | measured "
+        "| training | left |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for variant, found in by_variant.items():
-        speedups = [each.dense_time_s / each.time_s for each in found if each.time_s and each.dense_time_s]
+        one = found[0]
         cells = (
             variant,
             str(len(found)),
@@ -74,12 +78,18 @@ def table(outcomes: Sequence[Outcome]) -> str:
             _spread([100 * each.validation_error_frac for each in found], "{:.2f} %"),
             f"{statistics.mean(each.multiply_adds for each in found) / 1e6:.3g} M",
             f"{statistics.mean(each.parameters for each in found) / 1e3:.4g} k",
-            _spread(speedups, "{:.2f}x") if speedups else "",
+            _speed(one.predicted_time_s, one.predicted_dense_time_s),
+            _speed(one.time_s, one.dense_time_s),
             f"{statistics.mean(each.train_s for each in found):.0f} s",
-            "; ".join(f"{name} {size}" for name, size in found[0].sizes.items()),
+            "; ".join(f"{name} {size}" for name, size in one.sizes.items()),
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _speed(time_s: float | None, dense_time_s: float | None) -> str:
+    """Time of a batch, and against the dense network."""
+    return f"{1e3 * time_s:.3g} ms, {dense_time_s / time_s:.2f}x" if time_s and dense_time_s else ""
 
 
 def _spread(values: Sequence[float], form: str) -> str:

@@ -13,6 +13,8 @@ from sparseplan.kernels.pattern import BlockPart, parse_pattern
 from sparseplan.kernels.weight_view import weight_view
 from sparseplan.model_spec import load_model
 from sparseplan.planner.couple import couple
+from sparseplan.planner.eval_mode import evaluating
+from sparseplan.planner.schema import WidthGroup
 from sparseplan.trainer.assignment import Assignment, LayerSparsity, WidthSparsity
 from sparseplan.trainer.store import load_weights
 
@@ -20,6 +22,10 @@ from .options import ExperimentOptions
 from .variant import Variant, run_variants, weights_of
 
 DENSE = "dense"
+CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
+ROWS = {"conv1": 0.50, "conv2": 0.28, "conv3": 0.02}
+COLUMNS = (0.59, 0.35)
+"""Of conv2 and conv3; conv1 has three channels."""
 TAUGHT = {"distillation": 0.5, "learning_rate": 0.02}
 
 
@@ -46,11 +52,9 @@ def lenet(options: ExperimentOptions, *, say: Callable[[str], None]) -> str:
 
 def convnet(options: ExperimentOptions, *, say: Callable[[str], None]) -> str:
     """ConvNet/CIFAR-10, rows and columns: 50/28/2 % of the filters and 0/59/35 % of the columns removed (table 3)."""
-    layers = {"conv1": (0.50, 0.0), "conv2": (0.28, 0.59), "conv3": (0.02, 0.35)}
-    rows_and_columns = {name: _rows_and_columns(rows, columns) for name, (rows, columns) in layers.items()}
     variants = (
         Variant(name=DENSE, network=partial(_fresh, "zoo:convnet")),
-        _layers("rows+columns", "zoo:convnet", rows_and_columns, options),
+        Variant(name="rows+columns", network=partial(_trained, "zoo:convnet", options), assign=_table_3, recipe=TAUGHT),
     )
     return run_variants(
         "convnet-ssl", variants, options.splits("cifar10:"), options=options, sizes=groups_left, say=say
@@ -59,7 +63,7 @@ def convnet(options: ExperimentOptions, *, say: Callable[[str], None]) -> str:
 
 def resnet20_depth(options: ExperimentOptions, *, say: Callable[[str], None]) -> str:
     """ResNet-20/CIFAR-10, whole blocks removed: 18 and 14 layers (table 4)."""
-    start = partial(_stored, options, "resnet20")
+    start = partial(stored, options, "resnet20")
     variants = (
         Variant(name=DENSE, network=start, recipe={"learning_rate": 0.01}),
         Variant(name="18 layers", network=start, assign=partial(_shallower, 1), recipe=TAUGHT),
@@ -85,10 +89,30 @@ def groups_left(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def _rows_and_columns(rows: float, columns: float) -> tuple[str, float]:
-    """Pattern and sparsity of both; a plan gives one sparsity for the sum, and the parts share it evenly."""
-    pattern = "+".join(name for name, share in (("filter", rows), ("shape", columns)) if share > 0)
-    return pattern, 1.0 - (1.0 - rows) * (1.0 - columns)
+def _table_3(model: nn.Module) -> Assignment:
+    """Rows are the filters of a convolution, which the next one no longer reads; columns go in what that leaves.
+
+    So the columns of conv2 and conv3 that the paper counts as removed include those of removed filters.
+    """
+    groups = width_groups(model, CIFAR)
+    kept = {name: round((1.0 - gone) * groups[name].units) for name, gone in ROWS.items()}
+    columns = []
+    for (before, name), gone in zip((("conv1", "conv2"), ("conv2", "conv3")), COLUMNS, strict=True):
+        weight = model.get_submodule(name).get_parameter("weight")
+        readable = kept[before] * weight[0, 0].numel()
+        left = round((1.0 - gone) * weight[0].numel())
+        columns.append(
+            LayerSparsity(name=name, pattern=parse_pattern("shape"), sparsity=max(0.0, 1.0 - left / readable))
+        )
+    return (*(WidthSparsity(group=groups[name], kept=count) for name, count in kept.items()), *columns)
+
+
+def width_groups(model: nn.Module, image: tuple[int, ...]) -> dict[str, WidthGroup]:
+    """The channels that layers share, by the layer that makes them; `image` is [C, H, W]."""
+    layers = [each for each, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    with evaluating(model):
+        groups = couple(model, torch.zeros(2, *image), layers=layers).groups
+    return {group.name: group for group in groups}
 
 
 def _fresh(spec: str, seed: int) -> nn.Module:
@@ -101,7 +125,8 @@ def _trained(spec: str, options: ExperimentOptions, seed: int) -> nn.Module:
     return network
 
 
-def _stored(options: ExperimentOptions, name: str, seed: int) -> nn.Module:
+def stored(options: ExperimentOptions, name: str, seed: int) -> nn.Module:
+    """A network of the zoo with the weights that lie beside the data."""
     network = load_model(f"zoo:{name}", seed=seed)
     load_weights(network, options.data / "weights" / f"{name}_cifar10jpeg.safetensors")
     return network
@@ -118,30 +143,28 @@ def _layers(name: str, spec: str, layers: dict[str, tuple[str, float]], options:
 
 def _widths(name: str, spec: str, kept: dict[str, int], options: ExperimentOptions) -> Variant:
     def assign(model: nn.Module) -> Assignment:
-        layers = [each for each, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        groups = couple(model.eval(), torch.zeros(1, 1, 28, 28), layers=layers).groups
-        return tuple(WidthSparsity(group=group, kept=kept[group.name]) for group in groups if group.name in kept)
+        groups = width_groups(model, MNIST)
+        return tuple(WidthSparsity(group=groups[layer], kept=count) for layer, count in kept.items())
 
     return Variant(name=name, network=partial(_trained, spec, options), assign=assign, recipe=TAUGHT)
 
 
 def _shallower(blocks: int, model: nn.Module) -> Assignment:
     """Take away the residual blocks that matter least: those whose branch adds the smallest weights to the shortcut."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    candidates = [name for name in layers if name.endswith("conv2") and _has_identity_shortcut(model, name)]
-    strength = {name: float(_branch_gain(model, name)) for name in candidates}
-    weakest = sorted(candidates, key=strength.__getitem__)[:blocks]
-    depth = parse_pattern("filter")
+    removable = [group for group in width_groups(model, CIFAR).values() if _has_identity_shortcut(model, group)]
     return tuple(
-        LayerSparsity(name=layer, pattern=depth, sparsity=1.0)
-        for name in weakest
-        for layer in (name.replace("conv2", "conv1"), name)
+        WidthSparsity(group=group, kept=0)
+        for group in sorted(removable, key=lambda group: _branch_gain(model, group))[:blocks]
     )
 
 
-def _has_identity_shortcut(model: nn.Module, name: str) -> bool:
-    return isinstance(model.get_submodule(name.rpartition(".")[0]).shortcut, nn.Identity)
+def _has_identity_shortcut(model: nn.Module, group: WidthGroup) -> bool:
+    return bool(group.branch) and isinstance(_block(model, group).get_submodule("shortcut"), nn.Identity)
 
 
-def _branch_gain(model: nn.Module, name: str) -> torch.Tensor:
-    return model.get_submodule(name.replace("conv2", "bn2")).get_parameter("weight").detach().abs().mean()
+def _branch_gain(model: nn.Module, group: WidthGroup) -> float:
+    return float(_block(model, group).get_submodule("bn2").get_parameter("weight").detach().abs().mean())
+
+
+def _block(model: nn.Module, group: WidthGroup) -> nn.Module:
+    return model.get_submodule(group.name.rpartition(".")[0])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from sparseplan.kernels.errors import InputError
+from sparseplan.planner.schema import Plan
 from sparseplan.trainer.assignment import Assignment
 from sparseplan.trainer.data import DataSplits
 from sparseplan.trainer.guided import GuideOptions
@@ -18,8 +20,10 @@ from sparseplan.trainer.schema import make_config
 from sparseplan.trainer.store import RunFolder
 
 from .count import count_work
+from .measure import measure_network
 from .options import ExperimentOptions
 from .outcome import Outcome, load_outcomes, save_outcomes
+from .plot import plot_results
 
 Sizes = Callable[[nn.Module], dict[str, str]]
 """What is left of each layer of a trained network."""
@@ -37,6 +41,8 @@ class Variant:
         From that network to what it is pruned to.
     recipe : mapping
         Fields of `TrainConfig`, beside epochs and seed.
+    plan : Plan or None
+        The plan whose assignment it is: what is predicted of the network, and what is measured.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Variant:
     assign: Callable[[nn.Module], Assignment] = lambda _: ()
     recipe: Mapping[str, object] = field(default_factory=dict)
     guide: GuideOptions | None = None
+    plan: Plan | None = None
 
 
 def run_variants(
@@ -58,20 +65,65 @@ def run_variants(
     """Train every variant with every seed, but for those whose result is there already; the table.
 
     Variants are trained in order, so that a later one may start from the weights of an earlier one (`weights_of`).
+
+    Raises
+    ------
+    InputError
+        If the folder has results of another number of epochs or images, or a variant is asked for that is none.
     """
+    wanted = _wanted(variants, options)
     done = {(each.variant, each.seed): each for each in load_outcomes(options.out)}
+    _refuse_other_runs(done, wanted, data, options)
     for seed in options.seeds:
-        for variant in variants:
+        for variant in wanted:
             if (variant.name, seed) not in done:
                 outcome = _run(experiment, variant, data, seed=seed, options=options, sizes=sizes)
                 done[variant.name, seed] = outcome
                 say(save_outcomes(options.out, sorted(done.values(), key=_order(variants))))
-    return save_outcomes(options.out, sorted(done.values(), key=_order(variants)))
+                _keep_small(_folder(variant.name, seed, options))
+    for variant in wanted if options.measure else ():
+        _measure(variant, done, data, options)
+    outcomes = sorted(done.values(), key=_order(variants))
+    plot_results(options.out, outcomes, folder_of=lambda name, seed: _folder(name, seed, options))
+    return save_outcomes(options.out, outcomes)
 
 
 def weights_of(variant: str, seed: int, options: ExperimentOptions) -> Path:
     """Where a finished training left its weights."""
     return _folder(variant, seed, options).planned_weights
+
+
+def _wanted(variants: tuple[Variant, ...], options: ExperimentOptions) -> list[Variant]:
+    refuse_unknown(options.only, [variant.name for variant in variants])
+    return [variant for variant in variants if not options.only or variant.name in options.only]
+
+
+def refuse_unknown(only: Sequence[str], names: Sequence[str]) -> None:
+    """Check what ``--only`` names.
+
+    Raises
+    ------
+    InputError
+        If a name is none of the experiment's variants.
+    """
+    for name in only:
+        if name not in names:
+            raise InputError(f"--only {name!r}: the variants of this experiment are {', '.join(names)}")
+
+
+def _refuse_other_runs(
+    done: Mapping[tuple[str, int], Outcome], wanted: list[Variant], data: DataSplits, options: ExperimentOptions
+) -> None:
+    """Results of shorter trainings, or of fewer images, must not stand for those that are asked for."""
+    for variant in wanted:
+        epochs = make_config({"epochs": options.epochs, **variant.recipe}).epochs
+        for seed in options.seeds:
+            known = done.get((variant.name, seed))
+            if known is not None and (known.epochs, known.train_images) != (epochs, len(data.train)):
+                raise InputError(
+                    f"{options.out} has {variant.name!r} after {known.epochs} epochs of {known.train_images} images, "
+                    f"not {epochs} of {len(data.train)}; give the same --epochs and --subset, or another --out"
+                )
 
 
 def _order(variants: tuple[Variant, ...]) -> Callable[[Outcome], tuple[int, int]]:
@@ -80,7 +132,7 @@ def _order(variants: tuple[Variant, ...]) -> Callable[[Outcome], tuple[int, int]
 
 
 def _folder(variant: str, seed: int, options: ExperimentOptions) -> RunFolder:
-    return RunFolder(options.out / f"{variant.replace(' ', '-')}-{seed}")
+    return RunFolder(options.out / f"{variant.replace(' ', '-').replace(':', '-')}-{seed}")
 
 
 def _run(
@@ -96,7 +148,6 @@ def _run(
     network = variant.network(seed).to(options.device)
     config = make_config({"epochs": options.epochs, "seed": seed, **variant.recipe})
     folder = _folder(variant.name, seed, options)
-    resume = folder.last_checkpoint.exists()
     history = train(
         network,
         data,
@@ -104,13 +155,11 @@ def _run(
         config=config,
         run_dir=folder.path,
         guide=variant.guide,
-        resume=resume,
+        resume=folder.last_checkpoint.exists(),
         progress=options.progress,
     )
-    # Runs are kept small: the result and what led to it, not the optimiser's state.
-    shutil.rmtree(folder.checkpoints)
-    folder.dense_weights.unlink()
     work = count_work(network, data.normalise(data.validation.images[:1]).to(options.device))
+    totals = None if variant.plan is None else variant.plan.totals
     return Outcome(
         experiment=experiment,
         variant=variant.name,
@@ -124,4 +173,30 @@ def _run(
         weight_bytes=work.weight_bytes,
         train_s=history.duration_s,
         sizes=sizes(network),
+        predicted_time_s=None if totals is None else totals.planned_time_s.median,
+        predicted_dense_time_s=None if totals is None else totals.dense_time_s.median,
     )
+
+
+def _keep_small(folder: RunFolder) -> None:
+    """The result and what led to it stay, not the optimiser's state."""
+    shutil.rmtree(folder.checkpoints)
+    folder.dense_weights.unlink()
+
+
+def _measure(
+    variant: Variant, done: dict[tuple[str, int], Outcome], data: DataSplits, options: ExperimentOptions
+) -> None:
+    """Time the network of the first seed: where the zeros are differs between seeds, not how many there are."""
+    first = done.get((variant.name, options.seeds[0]))
+    if variant.plan is None or first is None or first.time_s is not None:
+        return
+    seed = options.seeds[0]
+    weights = weights_of(variant.name, seed, options)
+    time_s, dense_time_s = measure_network(
+        lambda: variant.network(seed), variant.plan, weights, data=data, progress=options.progress
+    )
+    for key, outcome in done.items():
+        if key[0] == variant.name:
+            done[key] = outcome.model_copy(update={"time_s": time_s, "dense_time_s": dense_time_s})
+    save_outcomes(options.out, list(done.values()))

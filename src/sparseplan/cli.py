@@ -115,6 +115,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=True,
         help="filter, channel and depth shrink the network itself, in all layers that share channels (yes)",
     )
+    plan.add_argument(
+        "--sas", type=int, metavar="M", help="in place of a target: layers behind an activation under SAS 1:M (2, 4, 8)"
+    )
     plan.add_argument("--sweep", type=int, default=0, metavar="N", help="add the front of loss against time, N points")
     plan.add_argument("--out", type=Path, required=True, help="plan to write")
 
@@ -325,6 +328,7 @@ def _plan(options: argparse.Namespace) -> str:
             search_s=options.search_s,
             sweep=options.sweep,
             shared_widths=options.shared_widths,
+            sas=options.sas,
             progress=bar,
         )
     if result.solver.status == "infeasible":

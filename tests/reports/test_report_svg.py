@@ -22,6 +22,7 @@ from sparseplan.reports.plot_prediction import (
 from sparseplan.reports.plot_roofline import intensity_of, plot_roofline, roof_layers
 from sparseplan.reports.plot_training import plot_training
 from sparseplan.reports.svg import inline_svg, tooltip
+from sparseplan.trainer.schema import GuideBounds, GuideDecision
 
 PLAN = sample_plan()
 MEASURED = sample_measurements(PLAN)
@@ -149,6 +150,32 @@ def test_training_has_three_plots_and_none_without_epochs() -> None:
     assert [len(ElementTree.fromstring(plot).findall(".//text")) > 5 for plot in plots] == [True, True, True]
     assert all("pruning" in plot and "fine-tuning" in plot for plot in plots)
     assert plot_training(history.model_copy(update={"epochs": ()})) == ()
+
+
+def test_what_the_guide_decided_lies_between_its_bounds() -> None:
+    history = sample_history(PLAN)
+    names = list(history.epochs[-1].sparsity)[:3]
+    decisions = [
+        GuideDecision(step=step, layer=name, action=action, sparsity=0.7, projected_speedup=1.5, reason=f"why {action}")
+        for step, name, action in ((150, names[0], "stop"), (310, names[1], "restore"))
+    ]
+    guided = history.model_copy(
+        update={
+            "decisions": tuple(decisions),
+            "bounds": {name: GuideBounds(lower=0.4, upper=0.9 if name == names[0] else None) for name in names},
+            "steps_per_epoch": 100,
+        }
+    )
+    plots = plot_training(guided)
+    assert len(plots) == 4
+    assert all(text in plots[3] for text in (*names, "stop", "restore", "open to the end", "where they pay"))
+    # Both plots tell at a mark what was decided, when and why; in the other one it lies on its epoch.
+    for plot in (plots[2], plots[3]):
+        assert f"<title>{names[1]}, step 310" in plot
+        assert "why restore" in plot
+    assert "stop (1)" in plots[2]
+    without_steps = plot_training(guided.model_copy(update={"steps_per_epoch": None}))
+    assert "why restore" not in without_steps[2]
 
 
 def test_a_single_epoch_can_be_drawn() -> None:

@@ -16,6 +16,7 @@ from ..kernels.documents import sha256_of
 from ..kernels.errors import SparseplanError
 from ..kernels.progress import Progress, silent
 from ..model_spec import load_model
+from ..planner.schema import Plan
 from ..planner.store import load_plan
 from ..profiles.fingerprint import read_fingerprint
 from ..profiles.measure_problems import torch_threads
@@ -26,6 +27,7 @@ from ..runtime.measure_layers import measure_layers
 from ..runtime.planned_machine import planned_machine
 from ..runtime.schema import LayerTime, StoredLayers, StoredTake
 from ..runtime.store import load_take, save_layers, save_take
+from ..trainer.sas import network_of
 from ..trainer.store import RunFolder, load_weights
 
 
@@ -36,7 +38,7 @@ def measure_layers_of(
     plan = load_plan(folder.plan)
     watch = stopwatch_of(planned_machine(plan).device)
     with torch_threads(plan.threads), watch.settings():
-        masked = on_device(_network(folder, folder.planned_weights), watch.device)
+        masked = on_device(_planned(folder, plan), watch.device)
         layers = measure_layers(masked, plan, budget_s=budget_s, progress=progress, names=names, watch=watch)
     return StoredLayers(measured=identity(folder), layers=layers)
 
@@ -65,8 +67,8 @@ def measure_take(
     example = data.normalise(images[torch.arange(plan.input_shape[0]) % len(images)])
     with torch_threads(plan.threads):
         taken = take(
-            _network(folder, folder.dense_weights),
-            _network(folder, folder.planned_weights),
+            _with_weights(load_model(folder.load_manifest().model), folder.dense_weights),
+            _planned(folder, plan),
             plan=plan,
             example=example,
             machine=machine,
@@ -79,8 +81,11 @@ def measure_take(
     return StoredTake(measured=identity(folder), take=taken)
 
 
-def _network(folder: RunFolder, weights: Path) -> nn.Module:
-    model = load_model(folder.load_manifest().model)
+def _planned(folder: RunFolder, plan: Plan) -> nn.Module:
+    return _with_weights(network_of(load_model(folder.load_manifest().model), plan), folder.planned_weights)
+
+
+def _with_weights(model: nn.Module, weights: Path) -> nn.Module:
     load_weights(model, weights)
     return model.eval()
 

@@ -26,6 +26,7 @@ from ..planner.store import save_plan
 from ..profiles.references import profile_file
 from ..profiles.store import load_profile
 from ..trainer.data import DataSplits
+from ..trainer.sas import layers_with_kernels
 from ..trainer.store import load_weights
 from .batch import parse_shape
 from .elsewhere import machine_of
@@ -52,6 +53,7 @@ def plan(
     search_s: float = SEARCH_BUDGET_S,
     sweep: int = 0,
     shared_widths: bool = True,
+    sas: int | None = None,
     progress: Progress = silent,
 ) -> Plan:
     """Plan the sparsity of a model for the machine of a profile.
@@ -85,6 +87,8 @@ def plan(
     shared_widths : bool
         Whether filters, channels and branches go in all layers that share them, so that the network itself shrinks;
         else they are skipped layer by layer. See `PlanRequest`.
+    sas : int, optional
+        In place of a target: every layer behind a ReLU, GELU or SiLU under SAS 1:sas (2, 4, 8), all others dense.
     sweep : int
         Points of the front of loss against time that goes into the plan as well; 0 for none.
 
@@ -93,7 +97,8 @@ def plan(
     Plan
         Also where the target cannot be met: then its solver status is "infeasible" and it is the fastest one.
     """
-    target = _target(target_speedup, target_latency_ms, target_throughput, max_accuracy_drop, max_model_mb)
+    asked = (target_speedup, target_latency_ms, target_throughput, max_accuracy_drop, max_model_mb)
+    target = Target() if sas is not None and asked == (None,) * len(asked) else _target(*asked)
     for text in patterns or ():
         parse_pattern(text)
     shape = parse_shape(input)
@@ -118,6 +123,7 @@ def plan(
             search_budget_s=search_s,
             sweep_points=sweep,
             shared_widths=shared_widths,
+            under_sas={} if sas is None else dict.fromkeys(layers_with_kernels(network), f"sas:1:{sas}"),
         ),
         context=PlanContext(
             profile=measured,

@@ -23,6 +23,7 @@ from ..trainer.loop import train as train_model
 from ..trainer.processes import started_processes
 from ..trainer.projection import guided_plan, projection_of
 from ..trainer.refitted import refitted_weights
+from ..trainer.sas import network_of, uses_sas
 from ..trainer.schema import GuideMethod, RunManifest, TrainingHistory, make_config
 from ..trainer.store import RunFolder, load_weights
 
@@ -77,7 +78,7 @@ def train(
     decided = load_plan(plan_path)
     guide = _guide_of(decided, recipe.get("guide", "off"))
     assignment = assignment_of(decided) if guide is None else guided_assignment(guide.projection)
-    taught = weights is not None and bool(assignment)
+    taught = weights is not None and (bool(assignment) or uses_sas(decided))
     config = make_config({"epochs": DEFAULT_EPOCHS, "distillation": TAUGHT_SHARE if taught else 0.0, **recipe})
     network = load_model(model, seed=config.seed)
     check_plan_fits(decided, network)
@@ -87,6 +88,7 @@ def train(
     # Before anything is written: data that do not fit must not leave a run folder behind.
     evaluate(network, splits, _first_image(splits.validation), batch_size=1)
     refitted = refitted_weights(decided, network) if guide is None else {}
+    student = network_of(network, decided)
     folder = RunFolder(Path(run))
     manifest = RunManifest(
         created=datetime.now(UTC),
@@ -100,13 +102,14 @@ def train(
             folder.start(manifest, plan_path, profile=_profile_of(decided), resume=resume)
         processes.wait()
         history = train_model(
-            network,
+            student,
             splits,
             assignment,
             config=config,
             run_dir=folder.path,
             refitted=refitted,
             guide=guide,
+            dense=None if student is network else network,
             resume=resume,
             processes=processes,
             progress=progress if processes.writes else silent,
