@@ -37,7 +37,7 @@ def run(user_file: Path, profile_path: Path, tmp_path_factory: pytest.TempPathFa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench_command, "BUDGET_S", 2.0)
         # torch.compile is tried with other networks; here it would take half of the time.
-        patch.setattr(network_bench, "hosts_here", lambda: ("eager", "channels_last"))
+        patch.setattr(network_bench, "hosts_here", lambda _: ("eager", "channels_last"))
         assert main(["bench", str(folder / "run"), "--processes", "1"]) == 0
     assert main(["report", str(folder / "run")]) == 0
     return folder / "run"

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..data_spec import load_data
 from ..kernels.dense import TORCH_DTYPES
 from ..kernels.errors import InputError, SparseplanError
+from ..kernels.pattern import parse_pattern
 from ..kernels.progress import Progress, silent
 from ..model_spec import load_model
 from ..planner.reasons import OTHER_DENSE
@@ -113,6 +114,7 @@ def bench(run: str | Path, *, processes: int = PROCESSES, progress: Progress = s
 def _layers(folder: RunFolder, processes: int, progress: Progress) -> tuple[LayerTime, ...]:
     """All of them in this process, those in doubt also in fresh ones."""
     measured = identity(folder)
+    fixed = [layer.name for layer in load_plan(folder.plan).layers if parse_pattern(layer.chosen.pattern).slots > 1]
     found: list[tuple[LayerTime, ...]] = []
     for number in range(processes):
         path = _layers_path(folder, number)
@@ -121,14 +123,14 @@ def _layers(folder: RunFolder, processes: int, progress: Progress) -> tuple[Laye
             if number == 0:
                 save_layers(path, measure_layers_of(folder, names=None, budget_s=LAYERS_S, progress=progress))
             else:
-                doubtful = in_doubt(found[0])
+                doubtful = in_doubt(found[0], fixed)
                 if not doubtful:
                     break
                 progress("measuring layers in doubt again", number - 1, processes - 1)
                 _run_afresh(folder, path, len(doubtful) * LAYER_S, "--layers", *doubtful)
             known = load_layers(path)
         found.append(known.layers)
-    return pool_layers(found)
+    return pool_layers(found, fixed)
 
 
 def _takes(folder: RunFolder, processes: int, progress: Progress) -> list[StoredTake]:
