@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError
+from .batch_statistics import batch_statistics
 
 EVALUATION_BATCH = 128
+ENOUGH_FOR_STATISTICS = 32
+"""Images that a batch norm can take its statistics from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +95,21 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def sample_losses(model: nn.Module, data: Labelled) -> Tensor:
-    """Cross-entropy of each image, [N], in nat; scores that overflow count as a very bad answer."""
-    scores = torch.cat([_scores(model, batch) for batch in data.images.split(EVALUATION_BATCH)])
-    return F.cross_entropy(torch.nan_to_num(scores), data.labels, reduction="none")
+    """Cross-entropy of each image, [N], in nat; scores that overflow count as a very bad answer.
+
+    Batch norms take their statistics from the images, where these are enough.
+    """
+    return F.cross_entropy(torch.nan_to_num(_scores(model, data.images)), data.labels, reduction="none")
 
 
 def accuracy_frac(model: nn.Module, data: Labelled) -> float:
-    """Share of the images whose truth gets the highest score."""
-    scores = torch.cat([_scores(model, batch) for batch in data.images.split(EVALUATION_BATCH)])
-    return float((scores.argmax(dim=1) == data.labels).float().mean())
+    """Share of the images whose truth gets the highest score; batch norms as in `sample_losses`."""
+    return float((_scores(model, data.images).argmax(dim=1) == data.labels).float().mean())
 
 
 @torch.no_grad()
-def _scores(model: nn.Module, batch: Tensor) -> Tensor:
-    scores: Tensor = model(batch)
-    return scores.float()
+def _scores(model: nn.Module, images: Tensor) -> Tensor:
+    # Batches of equal size: the statistics of a last one of few images would be no statistics.
+    batches = images.chunk(math.ceil(len(images) / EVALUATION_BATCH))
+    with batch_statistics(model) if len(batches[-1]) >= ENOUGH_FOR_STATISTICS else nullcontext():
+        return torch.cat([model(batch).float() for batch in batches])
