@@ -53,9 +53,22 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
         bytes_moved=outside + nonzeros * ENTRY_BYTES,
         tasks=sharing.tasks,
         bytes_copied=2.0 * scalar_bytes * (written + (copied if in_order else 0.0)),
-        values_dealt=0.0 if in_order else copied,
+        values_dealt=0.0 if in_order else copied * _in_squares(problem, shape, isa, layout),
         starts=float(problem.c_out * shape.area.tiles(shape.tiling.tile) * shape.tiling.c_blocks * blocks),
     )
+
+
+def _in_squares(problem: Problem, shape: FlatShape, isa: InstructionSet, layout: Layout) -> float:
+    """Values that are moved for each one that is copied.
+
+    Rows of channels_last images are transposed in squares of lanes x lanes, and filling the padding beside a row takes
+    about as long as another square.
+    """
+    if layout != "nhwc" or shape.images > 1:
+        return 1.0
+    pitch, channels = shape.phases.pitch, problem.c_in
+    across = math.ceil(pitch / isa.lanes) + (problem.padding[1] > 0)
+    return across * isa.lanes / pitch * math.ceil(channels / isa.lanes) * isa.lanes / channels
 
 
 def share_flat(problem: Problem, shape: FlatShape, isa: InstructionSet) -> Sharing:
