@@ -132,6 +132,9 @@ def vector_cost(problem: Problem, *, vectors: VectorSet) -> Cost:
     tiles = math.ceil(shape.runs / vectors.max_runs)
     lane_bytes = vectors.lanes * WORD_BYTES
     copied, dealt = _copies(problem, shape, vectors) if shape.copies_input else (0.0, 0.0)
+    if "filter" in parse_pattern(problem.pattern).kinds:
+        # Lanes go to the channels that have weights, and constants between them, piece by piece.
+        copied += 2.0 * problem.output_bytes
     packed = entries * (lane_bytes + WORD_BYTES)
     return Cost(
         unit=UNITS[problem.dtype],
