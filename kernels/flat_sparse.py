@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
+from .check import check_weights
 from .cpu import cache_bytes
 from .flat_tiling import Area, Tiling, choose_tiling
 from .layout import BLOCK_IMAGES, native_layout
-from .native_layer import INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
+from .native_layer import INSTRUCTION_SETS, InstructionSet, run_native, to_numpy
 from .phases import Phases, halo_of, phases_of, tap_offsets
 from .problem import DTYPE_BYTES, Dtype, Problem
 from .spec import Layout

@@ -24,8 +24,9 @@ from typing import Literal
 from torch import Tensor
 
 from . import _native
+from .check import check_weights
 from .dense import SHORT_DTYPES, UNITS
-from .native_layer import NATIVE_PATTERNS, check_weights, run_native, to_numpy
+from .native_layer import NATIVE_PATTERNS, run_native, to_numpy
 from .pattern import NmPart, parse_pattern
 from .problem import DTYPE_BYTES, Dtype, Problem
 from .spec import Cost, KernelSpec, Machine

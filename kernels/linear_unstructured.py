@@ -18,13 +18,13 @@ from functools import partial
 from torch import Tensor
 
 from . import _native
+from .check import check_weights
 from .flat_cost import flat_cost
 from .flat_sparse import PackedFlat, pack_flat, run_flat, why_flat_unsupported
 from .native_layer import (
     INSTRUCTION_SETS,
     NATIVE_PATTERNS,
     InstructionSet,
-    check_weights,
     run_native,
     to_numpy,
     why_native_unsupported,

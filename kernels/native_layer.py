@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .check import check_tensor
 from .dense import TORCH_DTYPES
-from .errors import InputError
 from .layout import activation_shape, check_residual, empty_activation, memory_format
 from .pattern import parse_pattern
 from .problem import Dtype, Op, Problem
@@ -49,21 +49,6 @@ class NativeLayer(Protocol):
     """Packed weights on the native side."""
 
     def run(self, x: int, x_bytes: int, residual: int, y: int, y_bytes: int, threads: int) -> None: ...
-
-
-def check_weights(problem: Problem, weight: Tensor, bias: Tensor | None) -> None:
-    """Refuse a weight or a bias that does not belong to a problem.
-
-    Raises
-    ------
-    InputError
-        If the shape differs from [K, C, R, S] or [K], or the dtype is not float32.
-    """
-    expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {"weight": (weight, problem.weight_shape)}
-    if bias is not None:
-        expected["bias"] = (bias, (problem.c_out,))
-    for name, (tensor, shape) in expected.items():
-        check_tensor(name, tensor, shape, torch.float32)
 
 
 def run_native(
@@ -117,18 +102,3 @@ def to_numpy(tensor: Tensor) -> NDArray[np.float32]:
     """The values of a float32 tensor as a contiguous array."""
     values: NDArray[np.float32] = tensor.detach().cpu().contiguous().numpy()
     return values
-
-
-def check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Refuse a tensor of another shape, dtype or device.
-
-    Raises
-    ------
-    InputError
-        The message names the tensor.
-    """
-    if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu:
-        raise InputError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device.type}; "
-            f"the packed problem needs {dtype} {list(shape)} on cpu"
-        )

@@ -16,7 +16,8 @@ from functools import partial
 from torch import Tensor
 
 from . import _native
-from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, check_weights, run_native, to_numpy
+from .check import check_weights
+from .native_layer import FLOAT_BYTES, INSTRUCTION_SETS, InstructionSet, run_native, to_numpy
 from .pattern import SasPart, parse_pattern
 from .problem import Op, Problem
 from .sas import why_slots_undefined

@@ -34,9 +34,8 @@ import torch
 from torch import Tensor
 
 from . import _native, dense
-from .errors import InputError
+from .check import check_tensor, check_weight_shapes
 from .layout import memory_format
-from .native_layer import check_tensor
 from .pattern import SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Problem
 from .sas import expand_slots, why_slots_undefined, wide_problem
@@ -78,8 +77,7 @@ def pack_wide(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool,
         If the weight has another shape than the problem.
     """
     weight = weight.detach()
-    if tuple(weight.shape) != problem.weight_shape:
-        raise InputError(f"weight is {list(weight.shape)}; the packed problem needs {list(problem.weight_shape)}")
+    check_weight_shapes(problem, weight, bias)
     expansion = None
     if not inner.name.endswith("__torch"):
         weight = slots_outermost(weight, problem)

@@ -21,9 +21,10 @@ from functools import partial
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
+from .check import check_weights
 from .dense import SHORT_DTYPES
 from .groups import free_density
-from .native_layer import check_weights, run_native, to_numpy
+from .native_layer import run_native, to_numpy
 from .pattern import BlockPart, SasPart, parse_pattern
 from .phases import Phases, phases_of, tap_offsets
 from .problem import DTYPE_BYTES, Dtype, Op, Problem

@@ -16,10 +16,11 @@ import numpy as np
 from torch import Tensor  # before _native: the extension must share torch's OpenMP runtime
 
 from . import _native
+from .check import check_weights
 from .dense import SHORT_DTYPES, UNITS
 from .errors import InputError
 from .groups import free_density
-from .native_layer import check_weights, run_native, to_numpy
+from .native_layer import run_native, to_numpy
 from .pattern import BlockPart, SasPart, parse_pattern
 from .problem import DTYPE_BYTES, Op, Problem
 from .quantisation import Quantisation, quantise_layer, why_sums_overflow

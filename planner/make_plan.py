@@ -238,7 +238,12 @@ def _under_sas(
     model: nn.Module, captured: Captured, request: PlanRequest, context: PlanContext, machinery: Machinery
 ) -> Plan:
     question, decision = decide_sas(
-        model, captured, request.under_sas, dtype_policy=request.dtype_policy, machinery=machinery
+        model,
+        captured,
+        request.under_sas,
+        batch=request.example.shape[0],
+        dtype_policy=request.dtype_policy,
+        machinery=machinery,
     )
     return _document(question, decision, captured, request, context).model_copy(
         update={"patterns": tuple(dict.fromkeys(request.under_sas.values()))}

@@ -30,6 +30,7 @@ def decide_sas(
     captured: Captured,
     under_sas: Mapping[str, str],
     *,
+    batch: int,
     dtype_policy: DtypePolicy,
     machinery: Machinery,
 ) -> tuple[Question, Decision]:
@@ -71,7 +72,7 @@ def decide_sas(
         gap_frac=None,
         time_s=0.0,
     )
-    question = Question(network=network, target=Target(), batch=_batch(captured), other_bytes=other_bytes(model, names))
+    question = Question(network=network, target=Target(), batch=batch, other_bytes=other_bytes(model, names))
     return question, Decision(picked=picked, report=report, best_reachable_speedup=sure_speedup(network, picked))
 
 
@@ -83,7 +84,3 @@ def _told(layer: LayerCandidates, pattern: str | None) -> LayerCandidates:
 
 def _fastest(options: Sequence[Option]) -> tuple[Option, ...]:
     return (min(options, key=lambda option: option.candidate.time_s.high),) if options else ()
-
-
-def _batch(captured: Captured) -> int:
-    return captured.layers[0].problem.n

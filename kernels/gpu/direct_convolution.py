@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError, UnsupportedError
+from ..check import check_tensor, check_weight_shapes
+from ..errors import UnsupportedError
 from ..layout import check_residual, empty_activation
 from ..pattern import parse_pattern
 from ..problem import Problem
@@ -71,10 +72,9 @@ def pack_direct(problem: Problem, weight: Tensor, bias: Tensor | None, relu: boo
     Raises
     ------
     InputError
-        If the weight does not have the shape of the problem.
+        If the weight or the bias does not have the shape of the problem.
     """
-    if tuple(weight.shape) != problem.weight_shape:
-        raise InputError(f"weight is {list(weight.shape)}; the packed problem needs {list(problem.weight_shape)}")
+    check_weight_shapes(problem, weight, bias)
     kept = weight.detach().float()
     k, c, r, s = kept.nonzero(as_tuple=True)
     (down, right), k_group = problem.dilation, problem.c_out // problem.groups
@@ -104,11 +104,7 @@ def run_direct(packed: PackedDirect, x: Tensor, residual: Tensor | None = None) 
         If Triton cannot compile or launch it on this device.
     """
     problem, device = packed.problem, packed.bounds.device
-    if tuple(x.shape) != problem.input_shape or x.dtype is not torch.float32 or x.device != device:
-        raise InputError(
-            f"input is {x.dtype} {list(x.shape)} on {x.device}; "
-            f"the packed problem needs torch.float32 {list(problem.input_shape)} on {device}"
-        )
+    check_tensor("input", x, problem.input_shape, torch.float32, device=device)
     if residual is not None:
         check_residual(residual, problem.output_shape, x.dtype, "nchw", device=device)
     y = empty_activation(problem.output_shape, x.dtype, "nchw", device=device)

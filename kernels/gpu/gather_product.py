@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..check import check_tensor, check_weight_shapes
 from ..dense import SHORT_DTYPES, TORCH_DTYPES
-from ..errors import InputError, UnsupportedError
+from ..errors import UnsupportedError
 from ..groups import free_density
 from ..layout import check_residual, empty_activation, memory_format
 from ..pattern import BlockPart, Pattern, parse_pattern
@@ -106,12 +107,7 @@ def pack_product(
     InputError
         If the weight or the bias does not have the shape of the problem.
     """
-    wanted = (problem.weight_shape, None if bias is None else (problem.c_out,))
-    if (tuple(weight.shape), None if bias is None else tuple(bias.shape)) != wanted:
-        raise InputError(
-            f"weight is {list(weight.shape)}, bias {None if bias is None else list(bias.shape)}; "
-            f"the problem needs {list(wanted[0])} and {[problem.c_out]} or none"
-        )
+    check_weight_shapes(problem, weight, bias)
     tile = tile or tile_of(problem)
     return PackedProduct(
         problem=problem,
@@ -136,11 +132,7 @@ def run_product(packed: PackedProduct, x: Tensor, residual: Tensor | None = None
     """
     problem, lists, tile = packed.problem, packed.lists, packed.tile
     dtype, device = TORCH_DTYPES[problem.dtype], lists.values.device
-    if tuple(x.shape) != problem.input_shape or x.dtype is not dtype or x.device != device:
-        raise InputError(
-            f"input is {x.dtype} {list(x.shape)} on {x.device}; "
-            f"the packed problem needs {dtype} {list(problem.input_shape)} on {device}"
-        )
+    check_tensor("input", x, problem.input_shape, dtype, device=device)
     if residual is not None:
         check_residual(residual, problem.output_shape, dtype, packed.layout, device=device)
     x = x.contiguous(memory_format=memory_format(x.dim(), packed.layout))

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..check import check_tensor, check_weight_shapes
 from ..dense import SHORT_DTYPES, TORCH_DTYPES
-from ..errors import InputError
 from ..layout import empty_activation
 from ..pattern import parse_pattern
 from ..problem import Problem
@@ -59,8 +59,7 @@ def pack_halves(
     InputError
         If the weight has another shape than the problem.
     """
-    if tuple(weight.shape) != problem.weight_shape:
-        raise InputError(f"weight is {list(weight.shape)}; the packed problem needs {list(problem.weight_shape)}")
+    check_weight_shapes(problem, weight, bias)
     halves = slots_outermost(weight.detach(), problem)
     return PackedHalves(
         problem=problem, inner=inner.pack(wide_problem(problem), halves, bias, relu), device=weight.device
@@ -76,11 +75,7 @@ def run_halves(packed: PackedHalves, x: Tensor, residual: Tensor | None = None, 
         If `x` has another shape, dtype or device than what was packed, or `residual` is not like the output.
     """
     problem, dtype = packed.problem, TORCH_DTYPES[packed.problem.dtype]
-    if tuple(x.shape) != problem.input_shape or x.dtype is not dtype or x.device != packed.device:
-        raise InputError(
-            f"input is {x.dtype} {list(x.shape)} on {x.device}; "
-            f"the packed problem needs {dtype} {list(problem.input_shape)} on {packed.device}"
-        )
+    check_tensor("input", x, problem.input_shape, dtype, device=packed.device)
     wide = empty_activation(wide_problem(problem).input_shape, dtype, inner.layout, device=x.device)
     positive, negative = wide.split(problem.c_in, dim=1)
     torch.clamp(x, min=0.0, out=positive)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import torch
+from made_up_plan import layer_plan, plan_with
 from torch import Tensor, nn
 
 from sparseplan.kernels.groups import magnitude_mask
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
-from sparseplan.perfmodel.schema import Interval
-from sparseplan.planner.schema import Candidate, LayerPlan, Plan, SolverReport, Target, Totals
+from sparseplan.planner.schema import Plan
 
 PATTERN, SPARSITY = "block:16x16", 0.5
 SHAPE = (1, 16, 4, 3)
-TIME = Interval(median=1e-4, low=9e-5, high=1.1e-4)
 _CONV = Problem(op="conv2d", n=1, c_in=16, c_out=32, h_in=4, w_in=3, kernel=(3, 3), padding=(1, 1))
 PROBLEMS = {
     "conv1": _CONV,
@@ -59,51 +57,15 @@ def pruned_net() -> Net:
     return net.eval()
 
 
-def _candidate(pattern: str, sparsity: float, kernel: str) -> Candidate:
-    return Candidate(
-        pattern=pattern,
-        sparsity=sparsity,
-        kernel=kernel,
-        dtype="float32",
-        time_s=TIME,
-        loss_increase=0.0,
-        extrapolated=False,
-    )
-
-
 def gpu_plan() -> Plan:
     """Every layer in blocks, on Triton's kernels."""
-    return Plan(
-        created=datetime(2030, 1, 1, tzinfo=UTC),
-        model="test",
-        input_shape=SHAPE,
-        threads=1,
-        dtype_policy="float32",
-        patterns=(PATTERN,),
-        target=Target(speedup=1.5),
-        layers=tuple(
-            LayerPlan(
-                name=name,
-                full_problem=problem,
-                problem=problem.with_sparsity(PATTERN, SPARSITY),
-                chosen=_candidate(PATTERN, SPARSITY, KERNELS[problem.op][0]),
-                dense=_candidate("dense", 0.0, KERNELS[problem.op][1]),
-                considered=(),
-                break_even_sparsity={},
-                useful_sparsity={},
-                calls=1,
-                binding_resource="arithmetic",
-                reason="for the test",
-            )
-            for name, problem in PROBLEMS.items()
-        ),
-        skipped=(),
-        totals=Totals(
-            dense_time_s=TIME, planned_time_s=TIME, rest_time_s=TIME, loss_increase=0.0, best_reachable_speedup=2.0
-        ),
-        solver=SolverReport(status="optimal", message="", objective=0.0, bound=0.0, gap_frac=0.0, time_s=0.0),
-        sensitivity_source="magnitude",
-        machine="Synthetic GPU",
-        profile_sha256="0",
-        profile_path="gpu.json",
+    layers = (
+        layer_plan(
+            name,
+            problem.with_sparsity(PATTERN, SPARSITY),
+            kernel=KERNELS[problem.op][0],
+            dense_kernel=KERNELS[problem.op][1],
+        )
+        for name, problem in PROBLEMS.items()
     )
+    return plan_with(*layers, input_shape=SHAPE, pattern=PATTERN, machine="Synthetic GPU")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -20,9 +19,12 @@ from sparseplan.kernels.tile_sparse import KERNELS as TILES
 from sparseplan.kernels.tile_sparse import ROW_BYTES, tile_layout
 from sparseplan.kernels.weights import make_weight
 
-pytestmark = pytest.mark.skipif(
-    "avx512bf16" not in detect_machine({}).isa, reason="emulated tiles end in AVX-512 with bfloat16"
-)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(
+        "avx512bf16" not in detect_machine({}).isa, reason="emulated tiles end in AVX-512 with bfloat16"
+    ),
+]
 MACHINE = Machine(isa=("baseline", "avx2", "avx512", "amx"))
 PROBLEMS = {
     "pointwise": Problem(op="conv2d", n=2, c_in=192, c_out=70, h_in=6, w_in=5),
@@ -32,14 +34,6 @@ PROBLEMS = {
     "one row": Problem(op="linear", n=1, c_in=130, c_out=20),
 }
 every_dtype = pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def kernel_for(problem: Problem) -> KernelSpec:

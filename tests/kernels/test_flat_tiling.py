@@ -17,6 +17,8 @@ from sparseplan.kernels.flat_sparse import FLAT_VARIANTS, FlatShape, flat_shape
 from sparseplan.kernels.flat_tiling import MAX_TILE_ROWS, choose_tiling
 from sparseplan.kernels.problem import Problem
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MACHINE = detect_machine({})
 CACHES = (32 * 1024, 1024 * 1024)
 
@@ -34,14 +36,6 @@ def conv(**sizes: object) -> Problem:
 
 
 every_variant = pytest.mark.parametrize("isa", FLAT_VARIANTS, ids=lambda isa: f"{isa.name}x{isa.lanes}")
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)

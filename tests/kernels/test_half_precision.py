@@ -23,6 +23,8 @@ from sparseplan.kernels.registry import REGISTRY, kernel_named
 from sparseplan.kernels.reorder import to_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RUN_PRODUCTS = 32
 """Summed in half precision before they are widened; see kernels/native/flat/inner_half.inc.h."""
 EMULATED = replace(HALF_PRECISION, name="avx512fp16_emulated")
@@ -75,14 +77,6 @@ def run(spec: KernelSpec, problem: Problem, layer: tuple[Tensor, Tensor, Tensor,
     assert y.shape == problem.output_shape
     assert is_in_layout(y, spec.layout)
     return y
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @every_kernel

@@ -19,6 +19,8 @@ from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import DTYPE_BYTES, Problem
 from sparseplan.kernels.spec import KernelSpec, Machine
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MACHINE = detect_machine({})
 RUNNABLE = [spec for spec in KERNELS if spec.isa in MACHINE.isa]
 every_kernel = pytest.mark.parametrize("spec", RUNNABLE, ids=lambda spec: spec.name)
@@ -68,14 +70,6 @@ def assert_agrees(
     excess = ((y.double() - expected).abs() - limit).max().item()
     assert excess <= 0.0, f"{spec.name} exceeds its error limit by {excess:.3e}"
     return y
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @every_kernel

@@ -19,6 +19,8 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.reorder import from_layout, to_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MACHINE = detect_machine({})
 RUNNABLE = [spec for spec in KERNELS if spec.isa in MACHINE.isa]
 every_kernel = pytest.mark.parametrize("spec", RUNNABLE, ids=lambda spec: spec.name)
@@ -55,14 +57,6 @@ PROBLEMS = {
 
 def with_batch(problem: Problem, n: int) -> Problem:
     return Problem(**{name: getattr(problem, name) for name in problem.__dataclass_fields__} | {"n": n})
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @every_kernel

@@ -14,6 +14,8 @@ from sparseplan.kernels.linear_unstructured import KERNELS
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.spec import KernelSpec, Machine
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MACHINE = detect_machine({})
 RUNNABLE = [spec for spec in KERNELS if spec.isa in MACHINE.isa]
 every_kernel = pytest.mark.parametrize("spec", RUNNABLE, ids=lambda spec: spec.name)
@@ -21,14 +23,6 @@ every_kernel = pytest.mark.parametrize("spec", RUNNABLE, ids=lambda spec: spec.n
 
 def linear(n: int, c_in: int, c_out: int, sparsity: float = 0.7) -> Problem:
     return Problem(op="linear", n=n, c_in=c_in, c_out=c_out, pattern="unstructured", sparsity=sparsity)
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @every_kernel

@@ -19,6 +19,8 @@ from sparseplan.kernels.sas import widen_weight
 from sparseplan.kernels.select import eligible
 from sparseplan.kernels.spec import KernelSpec, Machine
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MACHINE = detect_machine({})
 KERNELS = (*sas_select.KERNELS, *sas_wide.KERNELS)
 RUNNABLE = [
@@ -30,14 +32,6 @@ SELECT = [kernel for kernel in RUNNABLE if "_select" in kernel.name]
 EVERYTHING = Machine(isa=("baseline", "avx2", "avx512"), torch_ops=MACHINE.torch_ops)
 every_kernel = pytest.mark.parametrize("kernel", RUNNABLE, ids=lambda kernel: kernel.name)
 every_select = pytest.mark.parametrize("kernel", SELECT, ids=lambda kernel: kernel.name)
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def small(kernel: KernelSpec, m: int = 4) -> Problem:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -34,9 +33,12 @@ from sparseplan.kernels.spec import KernelSpec, Machine
 from sparseplan.kernels.tile_sparse import KERNELS, tile_density, tile_layout, tile_work, tiles_cost
 from sparseplan.kernels.weights import make_weight
 
-pytestmark = pytest.mark.skipif(
-    "avx512bf16" not in detect_machine({}).isa, reason="emulated tiles end in AVX-512 with bfloat16"
-)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(
+        "avx512bf16" not in detect_machine({}).isa, reason="emulated tiles end in AVX-512 with bfloat16"
+    ),
+]
 BLOCK: dict[Dtype, str] = {"bfloat16": "block:16x32", "int8": "block:16x64"}
 DTYPES: tuple[Dtype, ...] = ("bfloat16", "int8")
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -69,14 +71,6 @@ PROBLEMS = {
     ),
     "padding beyond kernel": Problem(op="conv2d", n=2, c_in=33, c_out=5, h_in=3, w_in=2, padding=(3, 4)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def kernel_for(problem: Problem) -> KernelSpec:

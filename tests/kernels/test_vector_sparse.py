@@ -2,7 +2,6 @@
 
 import ctypes
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -27,6 +26,8 @@ from sparseplan.kernels.reorder import to_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
 from sparseplan.kernels.vector_shape import VectorSet
 from sparseplan.kernels.vector_sparse import KERNELS, VECTOR_SETS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MACHINE = detect_machine({})
 RUNNABLE = [spec for spec in KERNELS if spec.isa in MACHINE.isa]
@@ -58,14 +59,6 @@ PROBLEMS = {
     "phases that no tap reads": conv(c_in=6, c_out=16, h_in=14, w_in=17, kernel=(2, 2), stride=(4, 5), padding=(1, 0)),
     "padding beyond the image": conv(c_in=3, c_out=9, h_in=3, w_in=2, kernel=(1, 1), padding=(3, 4)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def inputs_for(spec: KernelSpec, problem: Problem, *, seed: int = 0, weight: Tensor | None = None) -> LayerInputs:

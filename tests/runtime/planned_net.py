@@ -1,20 +1,17 @@
 """A small network with a plan for it, made up: for tests of what is done with plans."""
 
-from datetime import UTC, datetime
-
 import torch
+from made_up_plan import layer_plan, plan_with
 from torch import Tensor, nn
 
 from sparseplan.kernels.groups import magnitude_mask
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
-from sparseplan.perfmodel.schema import Interval
-from sparseplan.planner.schema import Candidate, LayerPlan, Plan, SolverReport, Target, Totals
+from sparseplan.planner.schema import Plan
 
 SPARSITY = 0.8
 KERNEL = "conv2d_unstructured_f32_flat__baseline"
 DENSE_KERNEL = "conv2d_dense_f32_nhwc__torch"
-TIME = Interval(median=1e-4, low=9e-5, high=1.1e-4)
 
 
 class Net(nn.Module):
@@ -39,53 +36,11 @@ PROBLEMS = {
 
 def plan_of(kernel: str = KERNEL) -> Plan:
     """Both convolutions unstructured, on one kernel."""
-
-    def candidate(pattern: str, sparsity: float, name: str) -> Candidate:
-        return Candidate(
-            pattern=pattern,
-            sparsity=sparsity,
-            kernel=name,
-            dtype="float32",
-            time_s=TIME,
-            loss_increase=0.0,
-            extrapolated=False,
-        )
-
-    layers = tuple(
-        LayerPlan(
-            name=name,
-            full_problem=problem.as_dense(),
-            problem=problem.with_sparsity("unstructured", SPARSITY),
-            chosen=candidate("unstructured", SPARSITY, kernel),
-            dense=candidate("dense", 0.0, DENSE_KERNEL),
-            considered=(),
-            break_even_sparsity={},
-            useful_sparsity={},
-            calls=1,
-            binding_resource="arithmetic",
-            reason="for the test",
-        )
+    layers = (
+        layer_plan(name, problem.with_sparsity("unstructured", SPARSITY), kernel=kernel, dense_kernel=DENSE_KERNEL)
         for name, problem in PROBLEMS.items()
     )
-    return Plan(
-        created=datetime.now(UTC),
-        model="test",
-        input_shape=(2, 3, 9, 9),
-        threads=1,
-        dtype_policy="float32",
-        patterns=("unstructured",),
-        target=Target(speedup=1.5),
-        layers=layers,
-        skipped=(),
-        totals=Totals(
-            dense_time_s=TIME, planned_time_s=TIME, rest_time_s=TIME, loss_increase=0.0, best_reachable_speedup=2.0
-        ),
-        solver=SolverReport(status="optimal", message="", objective=0.0, bound=0.0, gap_frac=0.0, time_s=0.0),
-        sensitivity_source="magnitude",
-        machine="test",
-        profile_sha256="0",
-        profile_path="p.json",
-    )
+    return plan_with(*layers, input_shape=(2, 3, 9, 9), pattern="unstructured")
 
 
 def masked(net: nn.Module) -> nn.Module:

@@ -2,71 +2,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
 
 import pytest
+from made_up_plan import layer_plan, plan_with
 from torch import nn
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.weight_view import weight_view
-from sparseplan.perfmodel.schema import Interval
-from sparseplan.planner.schema import Candidate, LayerPlan, Plan, SolverReport, Target, Totals
+from sparseplan.planner.schema import LayerPlan, Plan
 from sparseplan.trainer.assignment import LayerSparsity, assignment_of, assignment_sha256
-
-TIME = Interval(median=1.0, low=0.9, high=1.1)
-
-
-def candidate(pattern: str, sparsity: float) -> Candidate:
-    return Candidate(
-        pattern=pattern,
-        sparsity=sparsity,
-        kernel="some_kernel",
-        dtype="float32",
-        time_s=TIME,
-        loss_increase=0.0,
-        extrapolated=False,
-    )
 
 
 def layer(name: str, pattern: str, sparsity: float) -> LayerPlan:
     problem = Problem(op="linear", n=1, c_in=16, c_out=16, pattern=pattern, sparsity=sparsity)
-    return LayerPlan(
-        name=name,
-        full_problem=problem.as_dense(),
-        problem=problem,
-        chosen=candidate(pattern, sparsity),
-        dense=candidate("dense", 0.0),
-        considered=(),
-        break_even_sparsity={},
-        useful_sparsity={},
-        calls=1,
-        binding_resource="compute",
-        reason="because",
-    )
+    return layer_plan(name, problem, kernel="some_kernel", dense_kernel="some_kernel")
 
 
 def plan(*layers: LayerPlan) -> Plan:
-    return Plan(
-        created=datetime(2025, 1, 1, tzinfo=UTC),
-        model="zoo:lenet",
-        input_shape=(1, 1, 8, 8),
-        threads=1,
-        dtype_policy="float32",
-        patterns=("filter",),
-        target=Target(speedup=1.5),
-        layers=layers,
-        skipped=(),
-        totals=Totals(
-            dense_time_s=TIME, planned_time_s=TIME, rest_time_s=TIME, loss_increase=0.0, best_reachable_speedup=1.0
-        ),
-        solver=SolverReport(status="optimal", message="", objective=1.0, bound=1.0, gap_frac=0.0, time_s=0.1),
-        sensitivity_source="magnitude",
-        machine="some CPU",
-        profile_sha256="a" * 64,
-        profile_path="p.json",
-    )
+    return plan_with(*layers, input_shape=(1, 1, 8, 8), pattern="filter")
 
 
 def assign(name: str, pattern: str, sparsity: float) -> LayerSparsity:
