@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,8 @@ def store_cached(root: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None
 
 
 def _write(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    # Any: before numpy 2.1 savez has no allow_pickle, and would store that keyword as one array more.
+    stored: dict[str, Any] = {_KEY: np.array(key), **arrays}
     # Through a handle: given a path, savez would append its own suffix.
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{_KEY: np.array(key)}, **arrays)
+        np.savez(file, **stored)
