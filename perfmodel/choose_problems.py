@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import islice
 
 from ..kernels.problem import Problem
 from ..kernels.spec import KernelSpec, Machine
@@ -20,6 +20,10 @@ from .predict import PerformanceModel, Prediction
 OPEN_DECISION = 0.5
 """What an open decision between sparse and dense adds to the width of an interval (in logarithms of time)."""
 
+TURN_S, CALLS = 0.1, 6
+"""What measuring a problem takes besides calls that outlast their share of the budget, and how many calls it takes of
+each kernel even then."""
+
 FAMILY_WEIGHTS = {f"{family.op} {family.dtype} {family.pattern}": family.weight for family in FAMILIES}
 
 
@@ -31,7 +35,7 @@ class Chooser:
     registry: tuple[KernelSpec, ...]
 
     def __call__(self, profile: MachineProfile, candidates: Sequence[Problem], count: int) -> tuple[Problem, ...]:
-        """At most `count` candidates, the least certain ones of each family first, families in turn.
+        """At most `count` candidates, those first of each family that promise most for their time; families in turn.
 
         Parameters
         ----------
@@ -40,8 +44,8 @@ class Chooser:
         """
         model = fit_performance_model(profile, self.registry)
         families: dict[str, list[tuple[float, Problem]]] = defaultdict(list)
-        for problem, width in zip(candidates, self._uncertainties(candidates, model), strict=True):
-            families[family_of(problem)].append((width, problem))
+        for problem, worth in zip(candidates, self._worth(candidates, model), strict=True):
+            families[family_of(problem)].append((worth, problem))
         ranked = [
             (rank / FAMILY_WEIGHTS.get(family, 1.0), problem)
             for family, found in families.items()
@@ -49,13 +53,18 @@ class Chooser:
         ]
         return tuple(problem for _, problem in sorted(ranked, key=lambda entry: entry[0])[:count])
 
-    def _uncertainties(self, problems: Sequence[Problem], model: PerformanceModel) -> list[float]:
-        """Width of the widest interval of a problem's kernels, more where sparse may or may not beat dense."""
+    def _worth(self, problems: Sequence[Problem], model: PerformanceModel) -> list[float]:
+        """Uncertainty over the square root of the time that measuring takes.
+
+        The uncertainty is the width of the widest interval of a problem's kernels, and more where sparse may or may not
+        beat dense. The root leaves long problems in: only they tell of long problems.
+        """
         sparse = _answers(problems, self._kernels(problems), model)
         plain = [problem.as_dense() for problem in problems]
         dense = _answers(plain, self._kernels(plain), model)
         return [
-            _width(own) + OPEN_DECISION * (problem.pattern != "dense" and _is_open(own, rivals))
+            (_width(own) + OPEN_DECISION * (problem.pattern != "dense" and _is_open(own, rivals)))
+            / math.sqrt(TURN_S + CALLS * sum(answer.median_s for answer in own))
             for problem, own, rivals in zip(problems, sparse, dense, strict=True)
         ]
 
@@ -66,20 +75,14 @@ class Chooser:
 def _answers(
     problems: Sequence[Problem], kernels: Sequence[Sequence[KernelSpec]], model: PerformanceModel
 ) -> list[list[Prediction]]:
-    """The predictions of each problem under its kernels, a kernel at a time."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, chosen in enumerate(kernels):
-        for kernel in chosen:
-            rows[kernel.name].append(row)
-    answers: list[list[Prediction]] = [[] for _ in problems]
-    for name, numbers in rows.items():
-        for row, answer in zip(numbers, model.predict_many([problems[row] for row in numbers], name), strict=True):
-            answers[row].append(answer)
-    return answers
+    """The predictions of each problem under its kernels."""
+    pairs = [(problem, kernel.name) for problem, chosen in zip(problems, kernels, strict=True) for kernel in chosen]
+    answers = iter(model.predict_pairs(pairs))
+    return [list(islice(answers, len(chosen))) for chosen in kernels]
 
 
 def _width(answers: Sequence[Prediction]) -> float:
-    return max((float(np.log(answer.high_s / answer.low_s)) for answer in answers), default=-np.inf)
+    return max((math.log(answer.high_s / answer.low_s) for answer in answers), default=-math.inf)
 
 
 def _is_open(sparse: Sequence[Prediction], dense: Sequence[Prediction]) -> bool:

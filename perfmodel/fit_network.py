@@ -43,9 +43,10 @@ def with_networks(model: PerformanceModel, samples: Sequence[NetworkSample]) -> 
 def network_parts(sample: NetworkSample, model: PerformanceModel) -> NetworkParts:
     """What a model predicts for the parts of a network, whatever its own terms of networks are."""
     model = replace(model, network=NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, between_scale=1.0))
+    alone = model.predict_pairs([(layer.problem, layer.kernel) for layer in sample.layers])
     return NetworkParts(
         calls=sum(layer.calls for layer in sample.layers),
-        layers_s=sum(layer.calls * model.predict(layer.problem, layer.kernel).median_s for layer in sample.layers),
+        layers_s=sum(layer.calls * each.median_s for layer, each in zip(sample.layers, alone, strict=True)),
         waits_s=sum(
             layer.calls * float(model.refetch_s([layer.problem], layer.kernel, sample.touched_bytes)[0])
             for layer in sample.layers

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import optimize
 
 from .limits import Floats
-from .roofline import LEAST, MOST, PRIOR, Roofline, combine, from_vector, roofline_times, to_vector
+from .roofline import LEAST, MOST, PRIOR, Roofline, combine, from_vector, gradient, roofline_times, to_vector
 from .terms import Terms
 
 MODEL_ERROR = 0.1
@@ -49,6 +49,10 @@ def fit_roofline(terms: Terms, measured_s: Floats, noise_frac: Floats, *, start:
         misfit = np.log(combine(roofline_times(terms, roofline), roofline)) - log_measured
         return np.concatenate([misfit / scale, (vector - prior) / PRIOR_WIDTH])
 
+    def jacobian(vector: Floats) -> Floats:
+        by_parameter = gradient(terms, from_vector(vector)) / scale[:, np.newaxis]
+        return np.concatenate([by_parameter, np.diag(1.0 / PRIOR_WIDTH)])
+
     inside = np.clip(to_vector(start), least + 1e-6, most - 1e-6)
-    found = optimize.least_squares(residuals, inside, bounds=(least, most), loss="soft_l1", max_nfev=100)
+    found = optimize.least_squares(residuals, inside, jacobian, bounds=(least, most), loss="soft_l1", max_nfev=100)
     return from_vector(found.x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -109,6 +110,20 @@ class PerformanceModel:
                 strict=True,
             )
         )
+
+    def predict_pairs(self, pairs: Sequence[tuple[Problem, str]]) -> tuple[Prediction, ...]:
+        """Times of problems, each under a kernel of its own; see `predict_many`."""
+        rows: dict[str, list[int]] = defaultdict(list)
+        for row, (_, kernel) in enumerate(pairs):
+            rows[kernel].append(row)
+        found = {
+            row: prediction
+            for kernel, numbers in rows.items()
+            for row, prediction in zip(
+                numbers, self.predict_many([pairs[row][0] for row in numbers], kernel), strict=True
+            )
+        }
+        return tuple(found[row] for row in range(len(pairs)))
 
     def refetch_s(self, problems: Sequence[Problem], kernel: str, network_bytes: float) -> Floats:
         """What a kernel waits longer for its weights in a network than by itself, [problems] in seconds.

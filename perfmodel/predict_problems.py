@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,20 +47,18 @@ def predict_problems(
     named = None if kernel in ("auto", "all") else kernel_named(kernel, registry)
     actual = [_at_real_sparsity(problem, folder) for problem in problems]
     choices = [_kernels(problem, kernel if named is None else named, machine, registry) for problem in actual]
-    waiting: dict[str, list[int]] = defaultdict(list)
-    for index, choice in enumerate(choices):
-        for spec in choice if isinstance(choice, tuple) else ():
-            waiting[spec.name].append(index)
-    found: dict[tuple[int, str], Prediction] = {}
-    for name, indices in waiting.items():
-        predictions = model.predict_many([actual[index] for index in indices], name)
-        found.update({(index, name): answer for index, answer in zip(indices, predictions, strict=True)})
+    pairs = [
+        (problem, spec.name)
+        for problem, choice in zip(actual, choices, strict=True)
+        for spec in (choice if isinstance(choice, tuple) else ())
+    ]
+    predictions = iter(model.predict_pairs(pairs))
     records: list[PredictionRecord] = []
-    for index, (problem, choice) in enumerate(zip(actual, choices, strict=True)):
+    for problem, choice in zip(actual, choices, strict=True):
         if isinstance(choice, str):
             records.append(_record(problem, None if named is None else named.name, None, choice))
         else:
-            records += [_record(problem, spec.name, found[index, spec.name], None) for spec in choice]
+            records += [_record(problem, spec.name, next(predictions), None) for spec in choice]
     return tuple(records)
 
 

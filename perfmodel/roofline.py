@@ -114,6 +114,42 @@ def combine(times_s: Floats, roofline: Roofline) -> Floats:
     return times_s[3] + times_s[4] + largest * smooth
 
 
+def gradient(terms: Terms, roofline: Roofline) -> Floats:
+    """Derivative of the logarithm of the total by each parameter as `to_vector` gives it.
+
+    Returns
+    -------
+    array
+        [problems, parameters], in the order of the fields of `Roofline`.
+    """
+    times_s = roofline_times(terms, roofline)
+    total_s = combine(times_s, roofline)
+    busy = np.maximum(times_s[:3], 1e-30)
+    largest = busy.max(axis=0)
+    relative = busy / largest
+    powers = relative**roofline.sharpness
+    power_sum = powers.sum(axis=0)
+    smooth_s = largest * power_sum ** (1.0 / roofline.sharpness)
+    shares = powers / power_sum * smooth_s / busy / total_s
+    starts_s = terms.starts_s * roofline.starts_scale
+    paging_s = terms.paging_s * roofline.paging_scale
+    dealing_s = terms.dealing_s * roofline.dealing_scale
+    entropy = (powers * np.log(relative)).sum(axis=0) / power_sum - np.log(power_sum) / roofline.sharpness
+    by_parameter = {
+        "arithmetic": -shares[0] * (times_s[0] - starts_s),
+        "streaming": -shares[1] * times_s[1],
+        "memory": -shares[2] * (times_s[2] - paging_s),
+        "copying": -(times_s[4] - dealing_s) / total_s,
+        "dealing_scale": dealing_s / total_s,
+        "starts_scale": shares[0] * starts_s,
+        "overhead_scale": times_s[3] / total_s,
+        "paging_scale": shares[2] * paging_s,
+        "thinning": -shares[0] * (times_s[0] - starts_s) * np.log(terms.work_frac),
+        "sharpness": smooth_s / total_s * entropy,
+    }
+    return np.column_stack([by_parameter[field.name] for field in fields(Roofline)])
+
+
 def to_vector(roofline: Roofline) -> Floats:
     """Parameters as least squares sees them: logarithms, but the thinning as it is."""
     return np.array(

@@ -11,8 +11,9 @@ from ..kernels.pattern import parse_pattern
 from ..kernels.problem import Problem
 from ..kernels.spec import Device
 from . import gpu_spread
+from .problem_limits import ProblemLimits
 from .schema import Budget
-from .spread import FAMILIES, MOST_FLOP, MOST_WEIGHTS, Family
+from .spread import FAMILIES, LIMITS, Family
 
 CHANNELS = (8, 1024)
 IMAGE_SIZES = (4, 112)
@@ -34,16 +35,15 @@ class Range:
 
     Attributes
     ----------
-    most_flop, most_weights : mapping
-        Dense work of a layer, a thread, and weights, by budget.
+    limits : mapping
+        By budget.
     """
 
     families: tuple[Family, ...]
     largest_batch: int
     most_rows: int
     linear_widths: tuple[int, int]
-    most_flop: Mapping[Budget, float]
-    most_weights: Mapping[Budget, float]
+    limits: Mapping[Budget, ProblemLimits]
 
 
 RANGES: Mapping[Device, Range] = {
@@ -52,16 +52,14 @@ RANGES: Mapping[Device, Range] = {
         largest_batch=128,
         most_rows=512,
         linear_widths=(48, 4096),
-        most_flop=MOST_FLOP,
-        most_weights=MOST_WEIGHTS,
+        limits=LIMITS,
     ),
     "cuda": Range(
         families=gpu_spread.GPU_FAMILIES,
         largest_batch=gpu_spread.BATCHES[-1],
         most_rows=gpu_spread.ROWS[-1],
         linear_widths=(64, 8192),
-        most_flop=gpu_spread.MOST_FLOP,
-        most_weights=dict.fromkeys(gpu_spread.MOST_FLOP, float(gpu_spread.MOST_VALUES)),
+        limits=gpu_spread.GPU_LIMITS,
     ),
 }
 
@@ -90,8 +88,7 @@ def _draw(family: Family, budget: Budget, threads: int, generator: np.random.Gen
     make = _conv if family.op == "conv2d" else _linear
     for _ in range(TRIES):
         problem = make(threads, generator, sizes)
-        small = problem.weight_count <= sizes.most_weights[budget]
-        if small and problem.flop_dense_equiv <= sizes.most_flop[budget] * threads:
+        if sizes.limits[budget].admit(problem):
             return _sparse(replace(problem, dtype=family.dtype), family, generator)
     raise AssertionError(f"no layer of the budget {budget!r} in {TRIES} draws")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from ..kernels.pattern import DENSE
 from ..kernels.problem import Dtype, Op, Problem
+from .problem_limits import ProblemLimits
 from .schema import Budget
 from .spread import BLOCK_SPARSITIES, CONV_LAYERS, LINEAR_LAYERS, STRUCTURED_SPARSITIES, Family, Layer, dense_problem
 
@@ -19,10 +19,11 @@ TRANSFORMER_LAYERS = tuple(
     Layer(op="linear", c_in=c_in, c_out=c_out)
     for c_in, c_out in ((384, 1152), (768, 768), (768, 2304), (768, 3072), (3072, 768), (4096, 11008), (8192, 8192))
 )
-MOST_FLOP: dict[Budget, float] = {"quick": 2e11, "standard": 1e12, "full": 4e12}
-"""Dense work of the largest problem: some milliseconds on a server's card, in half precision."""
-MOST_VALUES = 1 << 28
-"""Of input or output."""
+GPU_LIMITS: dict[Budget, ProblemLimits] = {
+    budget: ProblemLimits(flop=flop, weights=1 << 28, values=1 << 28)
+    for budget, flop in (("quick", 2e11), ("standard", 1e12), ("full", 4e12))
+}
+"""Dense work of some milliseconds on a server's card, in half precision."""
 PATTERNS = (
     ("dense", (0.0,), 1.5),
     ("block:64x64", BLOCK_SPARSITIES, 1.0),
@@ -51,7 +52,7 @@ def gpu_problems(budget: Budget) -> tuple[Problem, ...]:
     generator = np.random.default_rng(0)
     queue: list[tuple[float, Problem]] = []
     for family in GPU_FAMILIES:
-        found = [problem for problem in _of_family(family) if _fits(problem, budget)]
+        found = [problem for problem in _of_family(family) if GPU_LIMITS[budget].admit(problem)]
         order = generator.permutation(len(found))
         queue += [((rank + 0.5) / family.weight, found[index]) for rank, index in enumerate(order)]
     return tuple(problem for _, problem in sorted(queue, key=lambda entry: entry[0]))
@@ -66,8 +67,3 @@ def _of_family(family: Family) -> Iterator[Problem]:
                 yield plain
                 continue
             yield from (plain.with_sparsity(family.pattern, sparsity) for sparsity in family.sparsities)
-
-
-def _fits(problem: Problem, budget: Budget) -> bool:
-    values = max(math.prod(problem.input_shape), math.prod(problem.output_shape))
-    return problem.flop_dense_equiv <= MOST_FLOP[budget] and values <= MOST_VALUES

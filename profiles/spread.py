@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..kernels.problem import Dtype, Op, Problem
+from .problem_limits import ProblemLimits
 from .schema import Budget
 
 
@@ -169,10 +170,12 @@ FAMILIES = (
     Family(op="linear", dtype="bfloat16", pattern="filter", sparsities=STRUCTURED_SPARSITIES, weight=0.4),
 )
 
-MOST_FLOP: dict[Budget, float] = {"quick": 2e9, "standard": 4e9, "full": 5e10}
-"""Dense work of the largest problem, per thread: 20 to 40 ms, twice as much and 0.5 s on a present core."""
-MOST_WEIGHTS: dict[Budget, int] = {"quick": 2_500_000, "standard": 17_000_000, "full": 40_000_000}
-"""Making and packing a weight takes longer than running it once."""
+LIMITS: dict[Budget, ProblemLimits] = {
+    "quick": ProblemLimits(flop=2e9, weights=2_500_000, values=1 << 23),
+    "standard": ProblemLimits(flop=4e9, weights=17_000_000, values=1 << 24),
+    "full": ProblemLimits(flop=5e10, weights=40_000_000, values=1 << 26),
+}
+"""Dense work of 20 to 40 ms, twice as much and 0.5 s on a present core; activations of 32, 64 and 256 MB in float32."""
 ONE_THREAD_EVERY = 3
 """Every third problem runs on one thread, so that the model knows both."""
 CHEAP_FIRST = 0.3
@@ -218,8 +221,7 @@ def _choices(
         for sparsity in family.sparsities:
             on_threads = 1 if generator.integers(ONE_THREAD_EVERY) == 0 else threads
             problem = _problem(layer, family, batch, sparsity, on_threads)
-            fits = problem.flop_dense_equiv <= MOST_FLOP[budget] * on_threads
-            if fits and problem.weight_count <= MOST_WEIGHTS[budget]:
+            if LIMITS[budget].admit(problem):
                 problems.append(problem)
     keys = [generator.random() * problem.flop_dense_equiv**CHEAP_FIRST for problem in problems]
     return [problems[index] for index in np.argsort(keys)]

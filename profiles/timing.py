@@ -17,6 +17,11 @@ from scipy import stats
 MIN_BATCH_S = 200e-6
 """Shortest span worth reading a clock for: the clock costs about 50 ns, 0.03 % of it."""
 CONFIDENCE = 0.95
+FEWEST_SAMPLES, ENOUGH_SAMPLES, MOST_SAMPLES = 3, 7, 400
+"""Taken even beyond a budget, as calls so long average the machine's noise by themselves; within it, however alike they
+are; and at most."""
+WARM_UP_CALLS, WARM_UP_S = 3, 0.1
+"""Calls before the first sample: no more once those after the first, which may compile, took so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +115,6 @@ def measure_alternating(
     *,
     budget_s: float,
     target_spread_frac: float = 0.02,
-    min_samples: int = 7,
-    max_samples: int = 400,
     turn: Turn = KERNEL_TURN,
 ) -> tuple[TimeStats, ...]:
     """Time rivals in turn until every interval is narrow enough or the budget ends.
@@ -126,18 +129,12 @@ def measure_alternating(
         The rivals; each is warmed up first, and repeated inside one sample where it is shorter than the clock can
         resolve.
     budget_s : float
-        Wall-clock limit for all rivals together, in seconds; `min_samples` of each are taken even beyond it.
+        Wall-clock limit for all rivals together, in seconds; `FEWEST_SAMPLES` of each are taken even beyond it.
     turn : Turn
         `KERNEL_TURN` or `NETWORK_TURN`.
     """
     samplers = [partial(_take_turn, call, turn, _warm_up(call, turn)) for call in calls]
-    return alternate(
-        samplers,
-        budget_s=budget_s,
-        target_spread_frac=target_spread_frac,
-        min_samples=min_samples,
-        max_samples=max_samples,
-    )
+    return alternate(samplers, budget_s=budget_s, target_spread_frac=target_spread_frac)
 
 
 def alternate(
@@ -145,8 +142,6 @@ def alternate(
     *,
     budget_s: float,
     target_spread_frac: float,
-    min_samples: int = 7,
-    max_samples: int = 400,
 ) -> tuple[TimeStats, ...]:
     """Let samplers, each of which gives some seconds, take turns until every interval is narrow or the budget ends."""
     samples: list[list[float]] = [[] for _ in samplers]
@@ -158,11 +153,10 @@ def alternate(
             for sampler, taken in zip(samplers, samples, strict=True):
                 taken.extend(sampler())
             count = len(samples[0])
-            if count < min_samples:
-                continue
-            if count >= max_samples or time.perf_counter() >= deadline:
+            if count >= MOST_SAMPLES or (count >= FEWEST_SAMPLES and time.perf_counter() >= deadline):
                 break
-            if all(summarise(taken).spread_frac <= target_spread_frac for taken in samples):
+            narrow = (summarise(taken).spread_frac <= target_spread_frac for taken in samples)
+            if count >= ENOUGH_SAMPLES and all(narrow):
                 break
     finally:
         if collected:
@@ -195,11 +189,14 @@ def _take_turn(call: Callable[[], object], turn: Turn, pace: _Pace) -> Iterator[
 
 def _warm_up(call: Callable[[], object], turn: Turn) -> _Pace:
     """Run a call until its time settles."""
-    best_s = math.inf
-    for _ in range(3):
+    best_s, spent_s = math.inf, 0.0
+    for number in range(WARM_UP_CALLS):
         start = time.perf_counter()
         call()
-        best_s = min(best_s, time.perf_counter() - start)
+        taken_s = time.perf_counter() - start
+        best_s, spent_s = min(best_s, taken_s), spent_s + taken_s * (number > 0)
+        if spent_s >= WARM_UP_S:
+            break
     best_s = max(best_s, 1e-9)
     return _Pace(
         settle=min(turn.settle_calls, int(turn.settle_s / best_s)), repeat=max(1, math.ceil(MIN_BATCH_S / best_s))

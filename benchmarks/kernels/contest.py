@@ -121,13 +121,13 @@ def _measure(calls: list[Callable[[], object]], budget_s: float) -> list[TimeSta
     """Rivals in alternation; those that are far behind afterwards, a few times: they would take most of the time."""
     once = [_time_once(call) for call in calls]
     behind = [time_s > FAR_BEHIND * min(once) for time_s in once]
-    near = iter(_alternate([call for call, late in zip(calls, behind, strict=True) if not late], budget_s, 7))
-    far = iter(_alternate([call for call, late in zip(calls, behind, strict=True) if late], 0.0, 3))
+    near = iter(_alternate([call for call, late in zip(calls, behind, strict=True) if not late], budget_s))
+    far = iter(_alternate([call for call, late in zip(calls, behind, strict=True) if late], 0.0))
     return [next(far if late else near) for late in behind]
 
 
-def _alternate(calls: list[Callable[[], object]], budget_s: float, min_samples: int) -> tuple[TimeStats, ...]:
-    return measure_alternating(calls, budget_s=budget_s, min_samples=min_samples) if calls else ()
+def _alternate(calls: list[Callable[[], object]], budget_s: float) -> tuple[TimeStats, ...]:
+    return measure_alternating(calls, budget_s=budget_s) if calls else ()
 
 
 def _time_once(call: Callable[[], object]) -> float:

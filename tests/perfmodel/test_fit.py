@@ -186,6 +186,12 @@ def test_many_predictions_equal_single_ones_and_none_is_none() -> None:
     assert model.predict_many((), SPARSE.name) == ()
 
 
+def test_pairs_of_problem_and_kernel_are_answered_in_their_order() -> None:
+    model = _model(Truth())
+    pairs = [(problem, kernel) for problem in random_problems(3, seed=15) for kernel in (SPARSE.name, UNMEASURED.name)]
+    assert model.predict_pairs(pairs) == tuple(model.predict(problem, kernel) for problem, kernel in pairs)
+
+
 def test_an_unknown_kernel_is_named() -> None:
     with pytest.raises(InputError, match=r"conv2d_nonsense.*synthetic"):
         _model(Truth()).predict(random_problems(1, seed=1)[0], "conv2d_nonsense")

@@ -10,7 +10,17 @@ from synthetic_machine import SPARSE, profile_of
 
 from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.limits import limits_of
-from sparseplan.perfmodel.roofline import LEAST, MOST, PRIOR, combine, from_vector, roofline_times, to_vector
+from sparseplan.perfmodel.roofline import (
+    LEAST,
+    MOST,
+    PRIOR,
+    Roofline,
+    combine,
+    from_vector,
+    gradient,
+    roofline_times,
+    to_vector,
+)
 from sparseplan.perfmodel.terms import ONE_BY_ONE_S, START_S, roofline_terms
 
 LIMITS = limits_of(profile_of(()))
@@ -52,6 +62,30 @@ def test_vectors_round_trip() -> None:
     for roofline in (LEAST, PRIOR, MOST):
         again = from_vector(to_vector(roofline))
         assert to_vector(again) == pytest.approx(to_vector(roofline))
+
+
+@pytest.mark.parametrize("roofline", [PRIOR, replace(PRIOR, sharpness=1.0, thinning=0.0), replace(PRIOR, thinning=0.5)])
+def test_gradient_is_that_of_the_logarithm_of_time(roofline: Roofline) -> None:
+    problems = [
+        Problem(op="conv2d", n=n, c_in=64, c_out=64, h_in=14, w_in=14, pattern="unstructured", sparsity=sparsity)
+        for n, sparsity in ((1, 0.5), (8, 0.9), (64, 0.97))
+    ]
+    plain = roofline_terms(problems, SPARSE, LIMITS)
+    # Each kind of term must be seen, whatever this kernel counts.
+    terms = replace(
+        plain, **dict.fromkeys(("starts_s", "copying_s", "dealing_s", "paging_s"), 0.2 * plain.arithmetic_s)
+    )
+
+    def log_time(vector: np.ndarray) -> np.ndarray:
+        there = from_vector(vector)
+        return np.log(combine(roofline_times(terms, there), there))
+
+    found = gradient(terms, roofline)
+    at, step = to_vector(roofline), 1e-6
+    for column, unit in enumerate(step * np.eye(len(at))):
+        slope = (log_time(at + unit) - log_time(at - unit)) / (2.0 * step)
+        assert found[:, column] == pytest.approx(slope, abs=1e-7, rel=1e-5)
+    assert (np.abs(found).max(axis=0) > 1e-4).all()
 
 
 def test_thinning_slows_sparser_work_but_never_beyond_denser() -> None:

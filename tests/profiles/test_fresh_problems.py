@@ -7,7 +7,7 @@ import pytest
 from sparseplan.kernels.problem import Problem
 from sparseplan.profiles.fresh_problems import fresh_problems, under_families
 from sparseplan.profiles.schema import Budget
-from sparseplan.profiles.spread import FAMILIES, MOST_FLOP, MOST_WEIGHTS, spread_problems
+from sparseplan.profiles.spread import FAMILIES, LIMITS, spread_problems
 
 
 @pytest.mark.parametrize("budget", ["quick", "standard"])
@@ -15,8 +15,7 @@ def test_every_family_comes_in_turn_and_fits_the_budget(budget: Budget) -> None:
     problems = list(islice(fresh_problems(budget, 2, seed=3), 4 * len(FAMILIES)))
     families = [(family.op, family.dtype, family.pattern) for family in FAMILIES]
     assert [(p.op, p.dtype, p.pattern) for p in problems] == 4 * families
-    assert all(p.flop_dense_equiv <= 2 * MOST_FLOP[budget] for p in problems)
-    assert all(p.weight_count <= MOST_WEIGHTS[budget] for p in problems)
+    assert all(LIMITS[budget].admit(problem) for problem in problems)
 
 
 def test_a_seed_gives_its_problems_again_and_another_gives_others() -> None:

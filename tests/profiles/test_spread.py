@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparseplan.profiles.schema import Budget
-from sparseplan.profiles.spread import BATCHES, FAMILIES, MOST_FLOP, MOST_WEIGHTS, ROWS, spread_problems
+from sparseplan.profiles.spread import BATCHES, FAMILIES, LIMITS, ROWS, spread_problems
 
 
 def test_the_same_arguments_give_the_same_problems() -> None:
@@ -42,8 +42,7 @@ def test_dense_layers_all_come_once_before_any_twice() -> None:
 @pytest.mark.parametrize("budget", ["quick", "standard", "full"])
 def test_problems_fit_the_budget(budget: Budget) -> None:
     for problem in spread_problems(budget, 2):
-        assert problem.flop_dense_equiv <= MOST_FLOP[budget] * problem.threads
-        assert problem.weight_count <= MOST_WEIGHTS[budget]
+        assert LIMITS[budget].admit(problem)
 
 
 def test_one_thread_only() -> None:
