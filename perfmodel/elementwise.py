@@ -20,8 +20,6 @@ NOT_STREAMING = ("max_pool",)
 PRIOR_LOG = np.log([2.0, 0.5])
 PRIOR_WIDTH = np.log([3.0, 3.0])
 MODEL_ERROR = 0.1
-OUTPUT_FRAC = 1 / 3
-"""Share of the moved bytes that are the output: a half where one tensor is read, a third where two are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,4 +131,4 @@ def _terms(bytes_moved: Floats, limits: Limits, threads: int) -> tuple[Floats, F
     region_s = limits.parallel_region(count) if threads > 1 else 0.0
     overhead_s = np.full(len(bytes_moved), limits.torch_op_s) + region_s
     memory_s = bytes_moved / limits.bandwidth(bytes_moved / count, count)
-    return overhead_s, memory_s + limits.paging(bytes_moved * OUTPUT_FRAC)
+    return overhead_s, memory_s

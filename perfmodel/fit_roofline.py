@@ -20,7 +20,6 @@ PRIOR_WIDTH = to_vector(
         dealing_scale=4.0,
         starts_scale=4.0,
         overhead_scale=4.0,
-        paging_scale=2.0,
         thinning=0.2,
         sharpness=2.0,
     )

@@ -20,10 +20,6 @@ LEVELS = ("l1", "l2", "l3", "dram")
 UNITS: tuple[Unit, ...] = ("fma_f32", "fma_f16", "dot_bf16", "dot_int8", "tile_bf16", "tile_int8")
 ASSUMED_CACHE_BYTES = {"l1": 32 * 1024, "l2": 512 * 1024, "l3": 8 * 1024 * 1024}
 """Where the system does not tell: small caches among those of the server and laptop cores in use."""
-MMAP_BYTES = float(32 << 20)
-"""glibc never raises its threshold for mapping memory beyond this (mallopt(3), M_MMAP_THRESHOLD): larger outputs are
-mapped and unmapped at every call, smaller ones are soon reused."""
-PAGE_BYTES = 4096.0
 SATURATING_FRAC = 0.5
 """Share of a GPU's multiprocessors that draws all its memory and cache can give (assumed)."""
 STEP_FACTOR = 2.0
@@ -46,8 +42,6 @@ class Limits:
         [threads].
     torch_op_s : float
         Cost of calling the smallest torch operation.
-    page_fault_s : float
-        Cost of touching a new page of memory; 0 where the profile does not say.
     workers : int or None
         Multiprocessors that share the tasks of every kernel of a GPU; on a CPU the threads of the problem do.
     """
@@ -57,7 +51,6 @@ class Limits:
     knots_log_bytes: Floats
     parallel_region_s: Floats
     torch_op_s: float
-    page_fault_s: float
     workers: int | None = None
 
     def workers_of(self, threads: Floats) -> Floats:
@@ -87,10 +80,6 @@ class Limits:
         """Seconds to start and join the threads."""
         return _at_threads(self.parallel_region_s, threads)
 
-    def paging(self, allocated_bytes: Floats) -> Floats:
-        """Seconds to map the pages of outputs so large that the allocator asks the system for each anew."""
-        return np.where(allocated_bytes >= MMAP_BYTES, allocated_bytes / PAGE_BYTES * self.page_fault_s, 0.0)
-
 
 def limits_of(profile: MachineProfile) -> Limits:
     """Read the ceilings of a profile.
@@ -114,7 +103,6 @@ def limits_of(profile: MachineProfile) -> Limits:
             knots.append(max(np.log(size * factor), knots[-1] + 1e-6))
             columns.append(_required(profile, f"bandwidth_byte_per_s:{level}"))
     rates = {unit: _by_threads(profile, f"flop_per_s:{unit}") for unit in UNITS}
-    page_fault = _by_threads(profile, "latency_s:page_fault")
     return Limits(
         flop_per_s={
             "fma_f32": _required(profile, "flop_per_s:fma_f32"),
@@ -124,7 +112,6 @@ def limits_of(profile: MachineProfile) -> Limits:
         knots_log_bytes=np.asarray(knots),
         parallel_region_s=_required(profile, "latency_s:parallel_region"),
         torch_op_s=float(_required(profile, "latency_s:torch_op")[-1]),
-        page_fault_s=0.0 if page_fault is None else float(page_fault[-1]),
     )
 
 
@@ -147,7 +134,6 @@ def _limits_of_gpu(profile: MachineProfile) -> Limits:
         knots_log_bytes=np.array([0.0, step - np.log(STEP_FACTOR), step + np.log(STEP_FACTOR)]),
         parallel_region_s=np.zeros(workers),
         torch_op_s=float(_required(profile, "latency_s:launch_graph")[0]),
-        page_fault_s=0.0,
         workers=workers,
     )
 

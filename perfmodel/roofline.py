@@ -27,8 +27,6 @@ class Roofline:
         Multiples of the assumed cost of moving a value by itself and of starting a loop.
     overhead_scale : float
         Multiple of the cost of calling torch and starting the threads.
-    paging_scale : float
-        Multiple of the cost of mapping the output: above 1 where the kernel makes other large tensors on the way.
     thinning : float
         In [0, 0.9]: below 1, so that less work never takes longer.
     sharpness : float
@@ -42,7 +40,6 @@ class Roofline:
     dealing_scale: float
     starts_scale: float
     overhead_scale: float
-    paging_scale: float
     thinning: float
     sharpness: float
 
@@ -55,7 +52,6 @@ PRIOR = Roofline(
     dealing_scale=1.0,
     starts_scale=1.0,
     overhead_scale=8.0,
-    paging_scale=1.0,
     thinning=0.1,
     sharpness=3.0,
 )
@@ -68,7 +64,6 @@ LEAST = Roofline(
     dealing_scale=0.01,
     starts_scale=0.01,
     overhead_scale=0.2,
-    paging_scale=0.1,
     thinning=0.0,
     sharpness=1.0,
 )
@@ -80,7 +75,6 @@ MOST = Roofline(
     dealing_scale=30.0,
     starts_scale=30.0,
     overhead_scale=150.0,
-    paging_scale=10.0,
     thinning=0.9,
     sharpness=8.0,
 )
@@ -99,7 +93,7 @@ def roofline_times(terms: Terms, roofline: Roofline) -> Floats:
             terms.arithmetic_s * terms.work_frac**-roofline.thinning / roofline.arithmetic
             + terms.starts_s * roofline.starts_scale,
             terms.streaming_s / roofline.streaming,
-            terms.memory_s / roofline.memory + terms.paging_s * roofline.paging_scale,
+            terms.memory_s / roofline.memory,
             terms.overhead_s * roofline.overhead_scale,
             terms.copying_s / roofline.copying + terms.dealing_s * roofline.dealing_scale,
         ]
@@ -132,18 +126,16 @@ def gradient(terms: Terms, roofline: Roofline) -> Floats:
     smooth_s = largest * power_sum ** (1.0 / roofline.sharpness)
     shares = powers / power_sum * smooth_s / busy / total_s
     starts_s = terms.starts_s * roofline.starts_scale
-    paging_s = terms.paging_s * roofline.paging_scale
     dealing_s = terms.dealing_s * roofline.dealing_scale
     entropy = (powers * np.log(relative)).sum(axis=0) / power_sum - np.log(power_sum) / roofline.sharpness
     by_parameter = {
         "arithmetic": -shares[0] * (times_s[0] - starts_s),
         "streaming": -shares[1] * times_s[1],
-        "memory": -shares[2] * (times_s[2] - paging_s),
+        "memory": -shares[2] * times_s[2],
         "copying": -(times_s[4] - dealing_s) / total_s,
         "dealing_scale": dealing_s / total_s,
         "starts_scale": shares[0] * starts_s,
         "overhead_scale": times_s[3] / total_s,
-        "paging_scale": shares[2] * paging_s,
         "thinning": -shares[0] * (times_s[0] - starts_s) * np.log(terms.work_frac),
         "sharpness": smooth_s / total_s * entropy,
     }

@@ -33,8 +33,6 @@ class Terms:
         [problems]: copies before and after the inner loops, in whole vectors and value by value.
     overhead_s : array
         [problems]: calling torch and starting the threads.
-    paging_s : array
-        [problems]: mapping the pages of a large output.
     work_frac : array
         [problems]: executed flop over those of the dense layer, at most 1.
     """
@@ -46,7 +44,6 @@ class Terms:
     copying_s: Floats
     dealing_s: Floats
     overhead_s: Floats
-    paging_s: Floats
     work_frac: Floats
 
     def rows(self, chosen: NDArray[np.bool_]) -> Terms:
@@ -83,6 +80,5 @@ def roofline_terms(problems: Sequence[Problem], kernel: KernelSpec, limits: Limi
         copying_s=copied / limits.bandwidth((moved + copied) / busy, busy),
         dealing_s=np.array([cost.values_dealt for cost in costs]) * ONE_BY_ONE_S / busy,
         overhead_s=limits.torch_op_s + np.where(threads > 1, limits.parallel_region(threads), 0.0),
-        paging_s=limits.paging(np.array([problem.output_bytes for problem in problems])),
         work_frac=np.clip(flop / dense, 1e-6, 1.0),
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Literal, Protocol, get_args
 
-import numpy as np
 import torch
 
 from ..kernels.spec import CpuUnit
@@ -27,8 +24,6 @@ CHAINS = 150
 """Chains of additions, of 0.1 ms each, that show how steady the clock is."""
 TAIL_FRAC = 0.1
 """Of the chains at either end, which interrupts of the system disturb, the interval of the clock leaves out."""
-FAULTS = 4096
-"""Pages touched for the first time to see what one costs."""
 L1_ASSUMED_BYTES = 32 * 1024
 """Where the system does not tell: the smallest L1 data cache of server and laptop cores in use."""
 LARGEST_PROBE_BYTES = 1 << 29
@@ -85,7 +80,6 @@ def measure_ceilings(fingerprint: Fingerprint, probes: Probes, *, threads: int) 
         ceilings.append(_torch_op(count))
         ceilings.append(clock_ceiling(probes.cycle_s(count, CHAINS), count))
     ceilings.append(_ceiling("latency_s:timer", [probes.timer_latency_s() for _ in range(REPEATS)], "s", 1))
-    ceilings.append(_ceiling("latency_s:page_fault", [_page_fault_s() for _ in range(REPEATS)], "s", threads))
     measured = tuple(ceilings)
     require_measured(measured)
     return measured
@@ -154,20 +148,6 @@ def _torch_op(threads: int) -> Ceiling:
         threads=threads,
         source="measured",
     )
-
-
-def _page_fault_s() -> float:
-    """Touching pages for the first time, less touching them again."""
-    with mmap.mmap(-1, FAULTS * mmap.PAGESIZE) as memory:
-        pages = np.frombuffer(memory, dtype=np.uint8)[:: mmap.PAGESIZE]
-        spans = []
-        for _ in range(2):
-            start = time.perf_counter()
-            pages.fill(1)
-            spans.append(time.perf_counter() - start)
-        # The mapping cannot be closed while an array looks at it.
-        del pages
-    return max(spans[0] - spans[1], 1e-9 * FAULTS) / FAULTS
 
 
 def _ceiling(name: str, samples: list[float], unit: CeilingUnit, threads: int) -> Ceiling:

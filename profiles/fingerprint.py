@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from ..kernels.host_memory import can_keep_memory
 from ..kernels.spec import Machine
 from .gpu_state import read_gpu_state
 from .schema import Fingerprint, GpuIdentity
@@ -47,6 +48,7 @@ def read_fingerprint(machine: Machine, *, root: Path = Path("/")) -> Fingerprint
         python_version=platform.python_version(),
         torch_version=importlib.metadata.version("torch"),
         sparseplan_version=importlib.metadata.version("sparseplan"),
+        memory_kept=can_keep_memory(),
         gpu=_gpu() if machine.device == "cuda" else None,
     )
 
@@ -66,6 +68,7 @@ _LABELS = {
     "python_version": "the Python version",
     "torch_version": "the torch version",
     "sparseplan_version": "the sparseplan version",
+    "memory_kept": "whether memory that tensors free is kept",
 }
 MEMORY_TOLERANCE_FRAC = 0.02
 """Kernels reserve a little more or less memory from boot to boot."""
@@ -99,6 +102,8 @@ def differences(a: Fingerprint, b: Fingerprint) -> tuple[str, ...]:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else str(value)
 
 

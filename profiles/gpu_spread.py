@@ -20,8 +20,9 @@ TRANSFORMER_LAYERS = tuple(
     for c_in, c_out in ((384, 1152), (768, 768), (768, 2304), (768, 3072), (3072, 768), (4096, 11008), (8192, 8192))
 )
 GPU_LIMITS: dict[Budget, ProblemLimits] = {
-    budget: ProblemLimits(flop=flop, weights=1 << 28, values=1 << 28)
-    for budget, flop in (("quick", 2e11), ("standard", 1e12), ("full", 4e12))
+    "quick": ProblemLimits(flop=2e11, weights=1 << 28, values=1 << 28),
+    "standard": ProblemLimits(flop=1e12, weights=1 << 28, values=1 << 28),
+    "full": ProblemLimits(flop=4e12, weights=1 << 28, values=1 << 28),
 }
 """Dense work of some milliseconds on a server's card, in half precision."""
 PATTERNS = (

@@ -49,6 +49,8 @@ class Fingerprint(_Document):
     python_version: str
     torch_version: str
     sparseplan_version: str
+    memory_kept: bool = False
+    """Whether processes that measure keep what tensors free (`kernels.host_memory`); none did at first."""
     gpu: GpuIdentity | None = None
     """In profiles of a GPU; `isa` then names the architectures whose code it runs."""
 
@@ -60,7 +62,7 @@ class Ceiling(_Document):
 
     - ``flop_per_s:`` and an execution unit (`kernels.spec.Unit`);
     - ``bandwidth_byte_per_s:l1|l2|l3|dram``, of loads, or with ``:store`` or ``:copy`` behind it;
-    - ``latency_s:parallel_region|torch_op|page_fault|timer``;
+    - ``latency_s:parallel_region|torch_op|timer``;
     - ``clock_hz``, whose interval is how far the clock strays from chain to chain of dependent additions;
     - of a GPU: ``bandwidth_byte_per_s:l2|dram`` of copies, ``latency_s:launch_eager|launch_graph``, and ``clock_hz`` of
       its multiprocessors as the driver told it between products.

@@ -14,6 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
+from ..kernels.host_memory import keep_memory
+
 MIN_BATCH_S = 200e-6
 """Shortest span worth reading a clock for: the clock costs about 50 ns, 0.03 % of it."""
 CONFIDENCE = 0.95
@@ -121,7 +123,7 @@ def measure_alternating(
 
     Alternation makes drift of the machine hit all rivals alike, so ratios within one call hold. Each turn of a short
     call begins with some that are not timed: how much a rival left in the caches must not decide, so that times are
-    those of warm caches whoever is measured beside.
+    those of warm caches whoever is measured beside. Memory is kept, as `sparseplan.load` keeps it.
 
     Parameters
     ----------
@@ -133,6 +135,7 @@ def measure_alternating(
     turn : Turn
         `KERNEL_TURN` or `NETWORK_TURN`.
     """
+    keep_memory()
     samplers = [partial(_take_turn, call, turn, _warm_up(call, turn)) for call in calls]
     return alternate(samplers, budget_s=budget_s, target_spread_frac=target_spread_frac)
 

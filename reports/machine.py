@@ -22,7 +22,6 @@ _NAMES = {
     "bandwidth_byte_per_s:dram": "memory",
     "latency_s:parallel_region": "start of a parallel region",
     "latency_s:torch_op": "call of a torch operation",
-    "latency_s:page_fault": "first touch of a page",
     "latency_s:timer": "reading of the clock",
     "clock_hz": "clock",
     "flop_per_s:gpu_f32": "GPU float32 product",

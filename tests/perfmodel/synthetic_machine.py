@@ -108,7 +108,6 @@ TRUTH = Roofline(
     dealing_scale=1.5,
     starts_scale=2.0,
     overhead_scale=3.0,
-    paging_scale=1.0,
     thinning=0.15,
     sharpness=3.0,
 )

@@ -42,7 +42,6 @@ def test_names_units_and_threads() -> None:
         "bandwidth_byte_per_s:dram:copy",
         "latency_s:parallel_region",
         "latency_s:torch_op",
-        "latency_s:page_fault",
         "clock_hz",
     }
     assert all(c.low <= c.value <= c.high for c in found)
@@ -122,7 +121,6 @@ def test_this_machine_has_plausible_ceilings() -> None:
     assert 1e9 < rates["flop_per_s:fma_f32"] < 1e13
     assert rates["bandwidth_byte_per_s:l1"] > 0.5 * rates["bandwidth_byte_per_s:dram"]
     assert 1e-8 < rates["latency_s:torch_op"] < 1e-3
-    assert rates["latency_s:page_fault"] < 1e-3
     assert 5e8 < rates["clock_hz"] < 1e10
     # Two units of the widest vectors do at most 64 multiply-adds of float32 a cycle.
     assert rates["flop_per_s:fma_f32"] < 1.3 * 2 * 64 * rates["clock_hz"]

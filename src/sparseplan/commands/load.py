@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from ..kernels.errors import InputError
+from ..kernels.host_memory import keep_memory
 from ..model_spec import load_model
 from ..planner.store import load_plan
 from ..runtime.compile import compile_model
@@ -21,6 +22,8 @@ from .export import PACKED, reverted_layers
 
 def load(source: str | Path, model: nn.Module | None = None) -> nn.Module:
     """Load a planned network and pack it for this machine; warns where it was planned for another.
+
+    From then on the process keeps the memory that its tensors free, as it did where the plan was measured.
 
     Parameters
     ----------
@@ -44,6 +47,7 @@ def load(source: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     path = Path(source)
     if path.suffix == ".pt2":
+        keep_memory()
         return load_program(path)
     folder = RunFolder(path)
     if path.is_dir():
