@@ -14,6 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
+from ..kernels.keep_memory import keep_memory
+
 MIN_BATCH_S = 200e-6
 """Shortest span worth reading a clock for: the clock costs about 50 ns, 0.03 % of it."""
 CONFIDENCE = 0.95
@@ -130,6 +132,7 @@ def measure_alternating(
     turn : Turn
         `KERNEL_TURN` or `NETWORK_TURN`.
     """
+    keep_memory()
     samplers = [partial(_take_turn, call, turn, _warm_up(call, turn)) for call in calls]
     return alternate(
         samplers,

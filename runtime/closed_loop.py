@@ -94,8 +94,10 @@ def close_loop(
     seen: list[LoopRound] = []
     plans: list[Plan] = []
     outcome: Outcome = "out of rounds"
+    taken: Take | None = None
     for number in range(rounds):
         progress("closing the loop", number, rounds)
+        # Later rounds leave out what the first one showed to be slow: building networks takes longer than timing them.
         taken = take(
             model,
             pruned(model, plan),
@@ -104,6 +106,7 @@ def close_loop(
             machine=machine,
             budget_s=budget_s,
             progress=progress,
+            earlier=taken,
             watch=watch,
         )
         seen.append(_round_of(plan, taken, wanted))

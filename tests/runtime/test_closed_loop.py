@@ -1,6 +1,6 @@
 """The loop stops when the target is met, asks for more when it is missed, and keeps the best it saw."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -62,9 +62,10 @@ def _run(
     *,
     reverted: bool = False,
     first: Plan | None = None,
+    take: Callable[..., Take] | None = None,
 ) -> tuple[LoopResult, Asked]:
     takes = iter([_take(each, reverted=reverted) for each in planned_s])
-    monkeypatch.setattr(closed_loop, "take", lambda *_, **__: next(takes))
+    monkeypatch.setattr(closed_loop, "take", (lambda *_, **__: next(takes)) if take is None else take)
     asked = Asked(iter(plans))
     result = close_loop(
         masked(Net()),
@@ -95,6 +96,18 @@ def test_a_missed_target_is_raised_by_what_it_was_missed_by(monkeypatch: pytest.
     assert result.plan.layers[0].chosen.kernel == OTHER
     sparse, dense = plan_of().layers[0].problem, plan_of().layers[0].problem.as_dense()
     assert {sparse, dense} <= set(asked.problems[0])
+
+
+def test_later_rounds_measure_only_what_the_one_before_showed_to_be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    takes = [_take(1e-3 / speedup, reverted=False) for speedup in (1.2, 1.6)]
+    given: list[Take | None] = []
+
+    def take(*_: object, earlier: Take | None, **__: object) -> Take:
+        given.append(earlier)
+        return takes[len(given) - 1]
+
+    _run(monkeypatch, [], [plan_of(OTHER)], take=take)
+    assert given == [None, takes[0]]
 
 
 def _losing(loss: float, kernel: str) -> Plan:

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from ..kernels.errors import InputError
+from ..kernels.keep_memory import keep_memory
 from ..model_spec import load_model
 from ..planner.store import load_plan
 from ..runtime.compile import compile_model
@@ -21,6 +22,8 @@ from .export import PACKED, reverted_layers
 
 def load(source: str | Path, model: nn.Module | None = None) -> nn.Module:
     """Load a planned network and pack it for this machine; warns where it was planned for another.
+
+    The process keeps memory that it frees from then on, as when the network was measured (`keep_memory`).
 
     Parameters
     ----------
@@ -42,6 +45,7 @@ def load(source: str | Path, model: nn.Module | None = None) -> nn.Module:
     UnsupportedError
         If a kernel of the plan cannot run here.
     """
+    keep_memory()
     path = Path(source)
     if path.suffix == ".pt2":
         return load_program(path)
