@@ -14,10 +14,10 @@ def keep_memory() -> bool:
     """Tell glibc's malloc to reuse what was freed instead of giving it back to the system; False where there is none.
 
     By default each activation above 32 MB is mapped anew in every forward pass, and the top of the heap comes and goes:
-    the system clears pages and hands them over one by one. That costs a dense ResNet-50 at batch 16 a twentieth of its time,
-    and a pruned one a sixth (two cores of a Zen 5). It holds for the whole process and for good: a process then keeps
-    the most memory that it has used. Everything here that takes times calls it, so that rivals have the same memory,
-    and so does what runs planned networks.
+    the system clears pages and hands them over one by one. That costs a dense ResNet-50 at batch 16 a twentieth of its
+    time, and a pruned one a sixth (two cores of a Zen 5). It holds for the whole process and for good: a process then
+    keeps the most memory that it has used. Everything here that takes times calls it, so that rivals have the same
+    memory, and so does what runs planned networks.
 
     References
     ----------
