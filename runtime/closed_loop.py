@@ -76,8 +76,8 @@ def close_loop(
     """Build, measure, attribute, plan again.
 
     The network is pruned by magnitude, once: times depend on where zeros may be, not on what training makes of them.
-    The solver is asked for the target times the factor by which the measurement missed it, on a profile to which the
-    planned layers have been added; for less where the measurement exceeds it by `SURPLUS` and something was lost.
+    The solver is asked for as much more as the measurement missed the target by (`_correction`), on a profile to which
+    the planned layers have been added; for less where the measurement exceeds it by `SURPLUS` and something was lost.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def close_loop(
         enough = missed * SURPLUS >= 1.0 or plan.totals.loss_increase <= 0.0
         if number + 1 == rounds or (missed <= 1.0 and enough):
             break
-        wanted = _scaled(wanted, min(max(missed, 1.0 / MOST_CORRECTION), MOST_CORRECTION))
+        wanted = _scaled(wanted, _correction(seen[-1], asked))
         problems = tuple(
             dict.fromkeys(each for layer in plan.layers if layer.chosen != layer.dense for each in _measured_of(layer))
         )
@@ -214,6 +214,21 @@ def _missed_by(measured: LoopRound, target: Target) -> float:
         return measured.measured_planned_s / target.latency_s
     assert target.speedup is not None
     return target.speedup / measured.speedup
+
+
+def _correction(measured: LoopRound, target: Target) -> float:
+    """Factor on what the solver is asked for, at least 1 where the target was missed and at most 1 elsewhere.
+
+    What measured layers explain the solver knows from now on; what else the network took beyond its prediction is taken
+    to stay as it is, in seconds. Times are compared at the speed that the dense network shows the machine to have.
+    """
+    over_s = measured.measured_planned_s * (1.0 - 1.0 / _missed_by(measured, target))
+    pace = measured.predicted_dense_s / measured.measured_dense_s
+    predicted_s = measured.predicted_planned_s
+    wanted_s = predicted_s - pace * (over_s - measured.explained_s)
+    factor = predicted_s / wanted_s if wanted_s > 0.0 else MOST_CORRECTION
+    low, high = (1.0, MOST_CORRECTION) if over_s > 0.0 else (1.0 / MOST_CORRECTION, 1.0)
+    return min(max(factor, low), high)
 
 
 def _scaled(target: Target, factor: float) -> Target:
