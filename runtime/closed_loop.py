@@ -48,7 +48,8 @@ class LoopResult:
         Number of the best round: of those that met the target the one of least loss, else the fastest.
     outcome : Outcome
         "met"; "unchanged" where planning again gave the same plan; "disturbed" where layers could not be measured as
-        fast as the network shows them to be; "out of rounds".
+        fast as the network shows them to be; "infeasible" where the fastest plan that the solver knew after a round
+        missed the target too; "out of rounds".
     """
 
     plan: Plan
@@ -113,6 +114,9 @@ def close_loop(
         plans.append(plan)
         missed = _missed_by(seen[-1], asked)
         enough = missed * SURPLUS >= 1.0 or plan.totals.loss_increase <= 0.0
+        if number and missed > 1.0 and plan.solver.status == "infeasible":
+            outcome = "infeasible"
+            break
         if number + 1 == rounds or (missed <= 1.0 and enough):
             break
         wanted = _scaled(wanted, _correction(seen[-1], asked))

@@ -173,6 +173,14 @@ def test_what_costs_nothing_may_exceed_the_target(monkeypatch: pytest.MonkeyPatc
     assert (result.outcome, asked.targets) == ("met", [])
 
 
+def test_a_target_that_the_fastest_plan_misses_is_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = _predicting(plan_of(OTHER), dense_s=1e-3, planned_s=0.7e-3)
+    again = again.model_copy(update={"solver": again.solver.model_copy(update={"status": "infeasible"})})
+    first = _predicting(plan_of(), dense_s=1e-3, planned_s=0.6e-3)
+    result, _ = _run(monkeypatch, [1e-3 / 1.2, 1e-3 / 1.3], [again], first=first)
+    assert (result.outcome, result.kept, len(result.rounds)) == ("infeasible", 1, 2)
+
+
 def test_the_difference_is_attributed(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = _run(monkeypatch, [5e-4], [])
     (only,) = result.rounds
