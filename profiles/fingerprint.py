@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from ..kernels.host_memory import can_keep_memory
+from ..kernels.keep_memory import can_keep_memory
 from ..kernels.spec import Machine
 from .gpu_state import read_gpu_state
 from .schema import Fingerprint, GpuIdentity

@@ -50,7 +50,7 @@ class Fingerprint(_Document):
     torch_version: str
     sparseplan_version: str
     memory_kept: bool = False
-    """Whether processes that measure keep what tensors free (`kernels.host_memory`); none did at first."""
+    """Whether processes that measure keep what tensors free (`kernels.keep_memory`); none did at first."""
     gpu: GpuIdentity | None = None
     """In profiles of a GPU; `isa` then names the architectures whose code it runs."""
 

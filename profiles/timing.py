@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
-from ..kernels.host_memory import keep_memory
+from ..kernels.keep_memory import keep_memory
 
 MIN_BATCH_S = 200e-6
 """Shortest span worth reading a clock for: the clock costs about 50 ns, 0.03 % of it."""

@@ -58,7 +58,8 @@ def take(
     layers : tuple of LayerTime or None
         What is known of the swapped layers; None to measure them here, in half of the time.
     earlier : Take or None
-        The first take of the same networks, in another process: only its fast rivals are measured again.
+        A take of the same networks in another process, or of an earlier plan for this one: only its fast rivals are
+        measured again.
     watch : Stopwatch
         Of the machine's device.
 

@@ -48,7 +48,8 @@ class LoopResult:
         Number of the best round: of those that met the target the one of least loss, else the fastest.
     outcome : Outcome
         "met"; "unchanged" where planning again gave the same plan; "disturbed" where layers could not be measured as
-        fast as the network shows them to be; "out of rounds".
+        fast as the network shows them to be; "infeasible" where the fastest plan that the solver knew after a round
+        missed the target too; "out of rounds".
     """
 
     plan: Plan
@@ -76,8 +77,8 @@ def close_loop(
     """Build, measure, attribute, plan again.
 
     The network is pruned by magnitude, once: times depend on where zeros may be, not on what training makes of them.
-    The solver is asked for the target times the factor by which the measurement missed it, on a profile to which the
-    planned layers have been added; for less where the measurement exceeds it by `SURPLUS` and something was lost.
+    The solver is asked for as much more as the measurement missed the target by (`_correction`), on a profile to which
+    the planned layers have been added; for less where the measurement exceeds it by `SURPLUS` and something was lost.
 
     Parameters
     ----------
@@ -94,8 +95,10 @@ def close_loop(
     seen: list[LoopRound] = []
     plans: list[Plan] = []
     outcome: Outcome = "out of rounds"
+    taken: Take | None = None
     for number in range(rounds):
         progress("closing the loop", number, rounds)
+        # Later rounds leave out what the first one showed to be slow: building networks takes longer than timing them.
         taken = take(
             model,
             pruned(model, plan),
@@ -104,15 +107,19 @@ def close_loop(
             machine=machine,
             budget_s=budget_s,
             progress=progress,
+            earlier=taken,
             watch=watch,
         )
         seen.append(_round_of(plan, taken, wanted))
         plans.append(plan)
         missed = _missed_by(seen[-1], asked)
         enough = missed * SURPLUS >= 1.0 or plan.totals.loss_increase <= 0.0
+        if number and missed > 1.0 and plan.solver.status == "infeasible":
+            outcome = "infeasible"
+            break
         if number + 1 == rounds or (missed <= 1.0 and enough):
             break
-        wanted = _scaled(wanted, min(max(missed, 1.0 / MOST_CORRECTION), MOST_CORRECTION))
+        wanted = _scaled(wanted, _correction(seen[-1], asked))
         problems = tuple(
             dict.fromkeys(each for layer in plan.layers if layer.chosen != layer.dense for each in _measured_of(layer))
         )
@@ -211,6 +218,21 @@ def _missed_by(measured: LoopRound, target: Target) -> float:
         return measured.measured_planned_s / target.latency_s
     assert target.speedup is not None
     return target.speedup / measured.speedup
+
+
+def _correction(measured: LoopRound, target: Target) -> float:
+    """Factor on what the solver is asked for, at least 1 where the target was missed and at most 1 elsewhere.
+
+    What measured layers explain the solver knows from now on; what else the network took beyond its prediction is taken
+    to stay as it is, in seconds. Times are compared at the speed that the dense network shows the machine to have.
+    """
+    over_s = measured.measured_planned_s * (1.0 - 1.0 / _missed_by(measured, target))
+    pace = measured.predicted_dense_s / measured.measured_dense_s
+    predicted_s = measured.predicted_planned_s
+    wanted_s = predicted_s - pace * (over_s - measured.explained_s)
+    factor = predicted_s / wanted_s if wanted_s > 0.0 else MOST_CORRECTION
+    low, high = (1.0, MOST_CORRECTION) if over_s > 0.0 else (1.0 / MOST_CORRECTION, 1.0)
+    return min(max(factor, low), high)
 
 
 def _scaled(target: Target, factor: float) -> Target:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..kernels.errors import InputError, UnsupportedError
-from ..kernels.host_memory import keep_memory
+from ..kernels.keep_memory import keep_memory
 from ..kernels.pattern import DENSE, parse_pattern
 from ..kernels.registry import kernel_named
 from ..kernels.sas import SlotLayer

@@ -74,7 +74,7 @@ class Take(_Document):
     """Before and after; empty where the system does not tell."""
 
 
-Outcome = Literal["met", "unchanged", "disturbed", "out of rounds"]
+Outcome = Literal["met", "unchanged", "disturbed", "infeasible", "out of rounds"]
 
 
 class LoopRound(_Document):

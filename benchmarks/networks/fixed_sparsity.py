@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.dense import TORCH_DTYPES
 from sparseplan.kernels.groups import magnitude_mask
+from sparseplan.kernels.layout import BLOCK_IMAGES, MEMORY_FORMATS
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Dtype, Problem
 from sparseplan.kernels.registry import REGISTRY, kernel_named
-from sparseplan.kernels.spec import KernelSpec, Machine
+from sparseplan.kernels.select import why_ineligible
+from sparseplan.kernels.spec import KernelSpec, Layout, Machine
 from sparseplan.kernels.weight_view import weight_view
 from sparseplan.model_spec import load_model
 from sparseplan.planner.capture import capture
@@ -65,6 +68,8 @@ def measure_fixed(case: FixedCase) -> tuple[float, float, int]:
     """Dense and sparse network's time in seconds, each under its best host, in alternation; and the layers swapped.
 
     Weights are random and pruned by magnitude: times depend on where the zeros are, not on what the network has learnt.
+    One sparse network is built for each layout of activations, with the fastest kernels of that layout, as kernels that
+    are fastest by themselves in different layouts convert more than they save; the fastest network counts.
     """
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
@@ -72,49 +77,80 @@ def measure_fixed(case: FixedCase) -> tuple[float, float, int]:
     model = load_model("zoo:resnet50").eval()
     example = torch.randn(case.batch, 3, 224, 224)
     layers = {layer.name: replace(layer.problem, threads=THREADS) for layer in capture(model, example).layers}
-    kernels = {problem: _winner(problem, case, machine) for problem in dict.fromkeys(layers.values())}
-    chosen = {name: (problem, kernels[problem]) for name, problem in layers.items()}
-    pruned = _pruned(model, chosen, case)
-    fused = fuse(pruned, example)
-    swap_layers(
-        fused,
-        {
-            name: (replace(problem.with_sparsity(case.pattern, case.sparsity), dtype=case.dtype), kernel)
-            for name, (problem, kernel) in chosen.items()
-            if kernel is not None
-        },
-    )
+    timed = {problem: _time_kernels(problem, case, machine) for problem in dict.fromkeys(layers.values())}
     dtype = TORCH_DTYPES[case.dtype]
-    networks = [fuse(model).model.to(dtype), fused.model.requires_grad_(False).to(dtype)]
-    calls = [host_call(network, example.to(dtype), host=host) for network in networks for host in HOSTS]
-    medians = [time_s.median for time_s in measure_alternating(calls, budget_s=NETWORKS_S, turn=NETWORK_TURN)]
-    return (
-        min(medians[: len(HOSTS)]),
-        min(medians[len(HOSTS) :]),
-        sum(kernel is not None for _, kernel in chosen.values()),
-    )
+    calls = {"dense": _host_calls(fuse(model).model.to(dtype), example.to(dtype))}
+    swapped: dict[str, int] = {}
+    for layout in (*MEMORY_FORMATS, *BLOCK_IMAGES):
+        chosen = {
+            name: (replace(problem.with_sparsity(case.pattern, case.sparsity), dtype=case.dtype), kernel)
+            for name, problem in layers.items()
+            if (kernel := timed[problem].winner(layout)) is not None
+        }
+        if any(kernel.layout == layout for _, kernel in chosen.values()):
+            fused = fuse(_pruned(model, chosen), example)
+            swap_layers(fused, chosen)
+            calls[layout] = _host_calls(fused.model.requires_grad_(False).to(dtype), example.to(dtype))
+            swapped[layout] = len(chosen)
+    every = [call for found in calls.values() for call in found]
+    medians = iter(measure_alternating(every, budget_s=NETWORKS_S, turn=NETWORK_TURN))
+    best = {name: min(next(medians).median for _ in found) for name, found in calls.items()}
+    fastest = min(swapped, key=lambda layout: best[layout])
+    return best["dense"], best[fastest], swapped[fastest]
 
 
-def _winner(problem: Problem, case: FixedCase, machine: Machine) -> KernelSpec | None:
-    """The fastest sparse kernel of a layer, None where a dense one is faster."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Timed:
+    """A layer densely and with its zeros: kernels by name, seconds."""
+
+    dense_s: float
+    sparse_s: dict[str, float]
+
+    def winner(self, layout: Layout) -> KernelSpec | None:
+        """The fastest sparse kernel of a layout (linears have none of their own), None where dense is faster."""
+        found = {name: time_s for name, time_s in self.sparse_s.items() if _fits(kernel_named(name), layout)}
+        best = min(found, key=lambda name: found[name], default=None)
+        return kernel_named(best) if best is not None and found[best] < self.dense_s else None
+
+
+def _fits(kernel: KernelSpec, layout: Layout) -> bool:
+    return kernel.op == "linear" or kernel.layout == layout
+
+
+def _time_kernels(problem: Problem, case: FixedCase, machine: Machine) -> _Timed:
     generator = torch.Generator().manual_seed(0)
     dense = replace(problem, dtype=case.dtype)
     sparse = replace(problem.with_sparsity(case.pattern, case.sparsity), dtype=case.dtype)
-    best: dict[Problem, tuple[float, str]] = {}
-    for each in (dense, sparse):
-        found = kernels_to_time(each, machine, REGISTRY, every_isa=False)
-        times = sample_kernels(each, found, generator=generator, budget_s=LAYER_S)
-        best[each] = min(((sample.time_s.median, sample.kernel) for sample in times), default=(float("inf"), ""))
-    return kernel_named(best[sparse][1]) if best[sparse][0] < best[dense][0] else None
+    found = kernels_to_time(sparse, machine, REGISTRY, every_isa=False)
+    blocked = tuple(
+        kernel
+        for kernel in REGISTRY
+        if kernel.layout in BLOCK_IMAGES
+        and kernel.isa in {other.isa for other in found}
+        and why_ineligible(kernel, sparse, machine) is None
+    )
+    dense_s, sparse_s = (
+        {
+            sample.kernel: sample.time_s.median
+            for sample in sample_kernels(each, kernels, generator=generator, budget_s=LAYER_S)
+        }
+        for each, kernels in (
+            (dense, kernels_to_time(dense, machine, REGISTRY, every_isa=False)),
+            (sparse, (*found, *blocked)),
+        )
+    )
+    return _Timed(dense_s=min(dense_s.values()), sparse_s=sparse_s)
 
 
-def _pruned(model: nn.Module, chosen: dict[str, tuple[Problem, KernelSpec | None]], case: FixedCase) -> nn.Module:
-    pattern = parse_pattern(case.pattern)
+def _host_calls(network: nn.Module, example: Tensor) -> list[Callable[[], Tensor]]:
+    return [host_call(network, example, host=host) for host in HOSTS]
+
+
+def _pruned(model: nn.Module, chosen: dict[str, tuple[Problem, KernelSpec]]) -> nn.Module:
     pruned = load_model("zoo:resnet50").eval()
     pruned.load_state_dict(model.state_dict())
     with torch.no_grad():
-        for name, (_, kernel) in chosen.items():
-            if kernel is not None:
-                weight = weight_view(pruned.get_submodule(name))
-                weight.mul_(magnitude_mask(weight, pattern, case.sparsity))
+        for name, (problem, _) in chosen.items():
+            weight = weight_view(pruned.get_submodule(name))
+            weight.mul_(magnitude_mask(weight, parse_pattern(problem.pattern), problem.sparsity))
     return pruned

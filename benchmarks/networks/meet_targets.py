@@ -47,7 +47,7 @@ class Result(BaseModel):
     kind: Literal["target", "fixed"]
     goal_speedup: float
     status: str
-    """Of the solver for the first plan, or of the case."""
+    """Of the solver for the first plan, "infeasible" where even the fastest one missed; or of the case."""
     predicted_speedup: float | None
     speedup: float
     dense_s: float
@@ -142,7 +142,7 @@ def _measure_target(case: TargetCase, options: argparse.Namespace) -> Result:
         case=case.name,
         kind="target",
         goal_speedup=case.speedup,
-        status=plan.solver.status,
+        status="infeasible" if report.outcome == "infeasible" else plan.solver.status,
         predicted_speedup=totals.dense_time_s.median / totals.planned_time_s.median,
         speedup=best.speedup,
         dense_s=best.measured_dense_s,

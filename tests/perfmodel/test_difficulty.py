@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparseplan.perfmodel.difficulty import ENOUGH, EQUAL, HeldOut, fit_difficulty
+from sparseplan.perfmodel.difficulty import ENOUGH, EQUAL, SMALLEST, HeldOut, fit_difficulty
 
 
 def _held_out(count: int, seed: int, *, scale: float) -> HeldOut:
@@ -42,3 +42,11 @@ def test_too_few_residuals_make_all_predictions_equal() -> None:
     assert difficulty is EQUAL
     assert (factors == 1.0).all()
     assert (difficulty.factor(np.zeros((3, 3))) == 1.0).all()
+
+
+def test_factors_are_those_of_the_whole_forest() -> None:
+    held_out = _held_out(200, 5, scale=1.0)
+    difficulty, _ = fit_difficulty([held_out])
+    assert difficulty.trees is not None
+    expected = np.maximum(difficulty.trees.predict(held_out.features), SMALLEST)
+    np.testing.assert_allclose(difficulty.factor(held_out.features), expected, rtol=1e-6)

@@ -1,6 +1,6 @@
 """The loop stops when the target is met, asks for more when it is missed, and keeps the best it saw."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -62,9 +62,10 @@ def _run(
     *,
     reverted: bool = False,
     first: Plan | None = None,
+    take: Callable[..., Take] | None = None,
 ) -> tuple[LoopResult, Asked]:
     takes = iter([_take(each, reverted=reverted) for each in planned_s])
-    monkeypatch.setattr(closed_loop, "take", lambda *_, **__: next(takes))
+    monkeypatch.setattr(closed_loop, "take", (lambda *_, **__: next(takes)) if take is None else take)
     asked = Asked(iter(plans))
     result = close_loop(
         masked(Net()),
@@ -87,14 +88,40 @@ def test_a_met_target_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.outcome, len(result.rounds), asked.targets) == ("met", 1, [])
 
 
-def test_a_missed_target_is_raised_by_what_it_was_missed_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, asked = _run(monkeypatch, [1e-3 / 1.2, 1e-3 / 1.6], [plan_of(OTHER)])
+def _predicting(plan: Plan, *, dense_s: float, planned_s: float) -> Plan:
+    dense, planned = (Interval(median=time_s, low=time_s, high=time_s) for time_s in (dense_s, planned_s))
+    totals = plan.totals.model_copy(update={"dense_time_s": dense, "planned_time_s": planned})
+    return plan.model_copy(update={"totals": totals})
+
+
+@pytest.mark.parametrize("pace", [1.0, 0.5])
+def test_a_missed_target_is_raised_by_the_time_that_nothing_explains(
+    monkeypatch: pytest.MonkeyPatch, pace: float
+) -> None:
+    """0.167 ms too slow, of which a layer explains 0.05: the rest must go from the 0.6 ms that were foreseen."""
+    first = _predicting(plan_of(), dense_s=pace * 1e-3, planned_s=pace * 0.6e-3)
+    again = _predicting(plan_of(OTHER), dense_s=1e-3, planned_s=0.5e-3)
+    result, asked = _run(monkeypatch, [1e-3 / 1.2, 1e-3 / 1.6], [again], first=first)
     assert result.outcome == "met"
-    assert asked.targets == [pytest.approx(1.5 * 1.5 / 1.2)]
+    explained_s = 0.5e-4
+    over_s = 1e-3 / 1.2 - 1e-3 / 1.5 - explained_s
+    assert asked.targets == [pytest.approx(1.5 * 0.6e-3 / (0.6e-3 - over_s))]
     assert result.plan.target.speedup == 1.5
     assert result.plan.layers[0].chosen.kernel == OTHER
     sparse, dense = plan_of().layers[0].problem, plan_of().layers[0].problem.as_dense()
     assert {sparse, dense} <= set(asked.problems[0])
+
+
+def test_later_rounds_measure_only_what_the_one_before_showed_to_be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    takes = [_take(1e-3 / speedup, reverted=False) for speedup in (1.2, 1.6)]
+    given: list[Take | None] = []
+
+    def take(*_: object, earlier: Take | None, **__: object) -> Take:
+        given.append(earlier)
+        return takes[len(given) - 1]
+
+    _run(monkeypatch, [], [plan_of(OTHER)], take=take)
+    assert given == [None, takes[0]]
 
 
 def _losing(loss: float, kernel: str) -> Plan:
@@ -103,18 +130,26 @@ def _losing(loss: float, kernel: str) -> Plan:
 
 
 def test_a_target_exceeded_by_far_is_asked_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, milder = _losing(1.0, OTHER), _losing(0.3, KERNEL)
+    first = _predicting(_losing(1.0, OTHER), dense_s=1e-3, planned_s=0.55e-3)
+    milder = _predicting(_losing(0.3, KERNEL), dense_s=1e-3, planned_s=0.6e-3)
     result, asked = _run(monkeypatch, [1e-3 / 2.0, 1e-3 / 1.55], [milder], first=first)
-    assert asked.targets == [pytest.approx(1.5 * 1.5 / 2.0)]
+    spare_s = 1e-3 / 1.5 - 1e-3 / 2.0 + 0.5e-4
+    assert asked.targets == [pytest.approx(1.5 * 0.55e-3 / (0.55e-3 + spare_s))]
     assert (result.outcome, result.kept, result.best.speedup) == ("met", 1, pytest.approx(1.55))
     assert result.plan.totals.loss_increase == pytest.approx(0.3)
     assert result.plan.target.speedup == 1.5
 
 
 def test_a_milder_plan_that_misses_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, milder, between = _losing(1.0, OTHER), _losing(0.3, KERNEL), _losing(0.5, OTHER)
-    result, asked = _run(monkeypatch, [1e-3 / 2.0, 1e-3 / 1.4, 1e-3 / 1.45], [milder, between], first=first)
-    assert asked.targets[1] == pytest.approx(1.5 * 1.5 / 2.0 * 1.5 / 1.4)
+    first, milder, between = (
+        _predicting(_losing(loss, kernel), dense_s=1e-3, planned_s=planned_s)
+        for loss, kernel, planned_s in ((1.0, OTHER, 0.5e-3), (0.3, KERNEL, 0.6e-3), (0.5, OTHER, 0.55e-3))
+    )
+    result, asked = _run(monkeypatch, [1e-3 / 2.0, 1e-3 / 1.3, 1e-3 / 1.45], [milder, between], first=first)
+    less, more = asked.targets
+    assert less is not None
+    assert more is not None
+    assert less < min(more, 1.5)
     assert (result.outcome, result.kept) == ("met", 0)
 
 
@@ -136,6 +171,14 @@ def test_layers_that_contradict_the_network_are_not_believed(monkeypatch: pytest
 def test_what_costs_nothing_may_exceed_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     result, asked = _run(monkeypatch, [1e-3 / 2.0], [], first=_losing(0.0, KERNEL))
     assert (result.outcome, asked.targets) == ("met", [])
+
+
+def test_a_target_that_the_fastest_plan_misses_is_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = _predicting(plan_of(OTHER), dense_s=1e-3, planned_s=0.7e-3)
+    again = again.model_copy(update={"solver": again.solver.model_copy(update={"status": "infeasible"})})
+    first = _predicting(plan_of(), dense_s=1e-3, planned_s=0.6e-3)
+    result, _ = _run(monkeypatch, [1e-3 / 1.2, 1e-3 / 1.3], [again], first=first)
+    assert (result.outcome, result.kept, len(result.rounds)) == ("infeasible", 1, 2)
 
 
 def test_the_difference_is_attributed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from ..kernels.errors import InputError
-from ..kernels.host_memory import keep_memory
+from ..kernels.keep_memory import keep_memory
 from ..model_spec import load_model
 from ..planner.store import load_plan
 from ..runtime.compile import compile_model
@@ -23,7 +23,7 @@ from .export import PACKED, reverted_layers
 def load(source: str | Path, model: nn.Module | None = None) -> nn.Module:
     """Load a planned network and pack it for this machine; warns where it was planned for another.
 
-    From then on the process keeps the memory that its tensors free, as it did where the plan was measured.
+    The process keeps memory that it frees from then on, as when the network was measured (`keep_memory`).
 
     Parameters
     ----------
