@@ -29,6 +29,7 @@ PATTERNS = (
     ("block:32x32", BLOCK_SPARSITIES, 0.7),
     ("block:16x16", BLOCK_SPARSITIES, 0.4),
     ("2:4", (0.5,), 0.7),
+    ("sas:1:2", (0.5,), 0.4),
     ("shape", STRUCTURED_SPARSITIES, 0.4),
     ("channel", STRUCTURED_SPARSITIES, 0.3),
     ("unstructured", (0.9, 0.95, 0.98), 0.3),

@@ -121,7 +121,7 @@ def _compile(
         attrs={(function.arg_names.index(arg),): [["tt.divisibility", VECTOR_BYTES]] for arg in aligned},
     )
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, WARP), options=dict(options))
-    registers, stack_bytes = _resources(compiled.asm["cubin"])
+    registers, stack_bytes = resources(compiled.asm["cubin"])
     ptx: str = compiled.asm["ptx"]
     return Compiled(
         registers=registers,
@@ -133,18 +133,28 @@ def _compile(
     )
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
-    """(registers, stack bytes) of a thread, as the disassembler of Triton's wheel reads them from machine code."""
-    import triton
+def resources(cubin: bytes) -> tuple[int, int]:
+    """(registers, stack bytes) of a thread of machine code.
 
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    Raises
+    ------
+    UnsupportedError
+        If the disassembler reports them in another form than expected.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
         told = subprocess.run(
-            [str(tool), "--dump-resource-usage", str(path)], capture_output=True, text=True, check=True
+            [disassembler(), "--dump-resource-usage", str(path)], capture_output=True, text=True, check=True
         ).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", told)
     if found is None:
         raise UnsupportedError(f"cuobjdump of this Triton reports resources in a form not known here: {told[:200]!r}")
     return int(found[1]), int(found[2])
+
+
+def disassembler() -> Path:
+    """cuobjdump, which Triton's wheel brings along."""
+    import triton
+
+    return Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"

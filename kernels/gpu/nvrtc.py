@@ -68,7 +68,9 @@ def _libraries() -> Iterator[Path]:
 def _library() -> ctypes.CDLL:
     path = find_nvrtc()
     if path is None:
-        raise UnsupportedError("NVRTC, the CUDA compiler at run time, is not installed; a CUDA build of torch brings it")
+        raise UnsupportedError(
+            "NVRTC, the CUDA compiler at run time, is not installed; a CUDA build of torch brings it"
+        )
     return ctypes.CDLL(str(path))
 
 

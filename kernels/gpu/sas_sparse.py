@@ -1,12 +1,12 @@
 """SAS 1:2 on a GPU as a product whose left operand, the activations, is 2:4 sparse: no zero is multiplied.
 
-Of the two wide channels of an input channel its sign chooses one, so of any four neighbouring ones two hold a value: the
-input as it lies in memory *is* the compressed operand of the matrix units, and its sign bits are the places. The product
-makes these in its registers, from values that it has loaded anyway: nothing is packed, by no pass and by no epilogue of
-the layer before, and the input stays half as wide as the weights.
+Of the two wide channels of an input channel its sign chooses one, so of any four neighbouring ones two hold a value:
+the input as it lies in memory *is* the compressed operand of the matrix units, and its sign bits are the places. The
+product makes these in its registers, from values that it has loaded anyway: nothing is packed, by no pass and by no
+epilogue of the layer before, and the input stays half as wide as the weights.
 
-Two forms of one source: ``mma.sp`` of a warp, for compute capability 8.0 and newer, and ``wgmma.sp`` of a warpgroup, for
-9.0 alone, where the former reaches only a part of the units' rate. NVRTC compiles it when a layer is packed.
+Two forms of one source: ``mma.sp`` of a warp, for compute capability 8.0 and newer, and ``wgmma.sp`` of a warpgroup,
+for 9.0 alone, where the former reaches only a part of the units' rate. NVRTC compiles it when a layer is packed.
 
 References
 ----------
@@ -62,15 +62,16 @@ BUFFERS = (3, 6)
 """Steps in shared memory: what the program needs at least, and what hides the wait for the L2 cache."""
 
 
+FIELDS = (
+    *("pixels", "c_in", "h_in", "w_in", "h_out", "w_out", "k_out"),
+    *("taps_h", "taps_w", "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w", "relu"),
+)
+
+
 class Layer(ctypes.Structure):
     """What the program is told of a layer, in the order of `Layer` in its source."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_int)
-        for name in (
-            "pixels c_in h_in w_in h_out w_out k_out taps_h taps_w stride_h stride_w pad_h pad_w dilation_h dilation_w relu"
-        ).split()
-    )
+    _fields_ = tuple((name, ctypes.c_int) for name in FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ def rows_of(problem: Problem, form: Form) -> int:
 
 
 def buffers_of(rows: int, architecture: int) -> int:
-    """Steps that shared memory holds: beside those of a second block on the multiprocessor where registers allow one."""
+    """Steps that shared memory holds, beside those of a second block where registers allow one."""
     blocks = 1 if rows == max(ROWS["mma_sp"]) else 2
     known = max(each for each in SHARED_BYTES if each <= architecture)
     fitting = (SHARED_BYTES[known] // blocks - RESERVED_BYTES * (blocks - 1)) // step_bytes(rows)
@@ -177,9 +178,10 @@ def pack_columns(weight: Tensor) -> Tensor:
     channel ``16 t + 2 j + i``. Chunk c of row k lies at ``c ^ k % 8``: the swizzle of 128 bytes.
     """
     k, wide, *taps = weight.shape
-    signed = weight.unflatten(1, (-1, SLOTS)) * torch.tensor([1.0, -1.0], device=weight.device, dtype=weight.dtype)[
-        None, None, :, None, None
-    ]
+    signed = (
+        weight.unflatten(1, (-1, SLOTS))
+        * torch.tensor([1.0, -1.0], device=weight.device, dtype=weight.dtype)[None, None, :, None, None]
+    )
     # [K, R, S, C, slot], so that the channels of a step are neighbours.
     last = signed.permute(0, 3, 4, 1, 2)
     padded = F.pad(last, (0, 0, 0, -(wide // SLOTS) % DEPTH, 0, 0, 0, 0, 0, -k % OUTPUTS))

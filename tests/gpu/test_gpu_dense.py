@@ -64,5 +64,15 @@ def test_cost_counts_whole_tiles() -> None:
 
 def test_every_gpu_kernel_is_tested_somewhere() -> None:
     """Each family has its own test file here; a new one must be added to this list with its tests."""
-    tested = ("__cublas", "__cublas_fused", "__cudnn", "__cudnn_fused", "__triton", "__cusparselt", "__cutlass")
+    tested = (
+        "__cublas",
+        "__cublas_fused",
+        "__cudnn",
+        "__cudnn_fused",
+        "__triton",
+        "__cusparselt",
+        "__cutlass",
+        "__mma_sp",
+        "__wgmma_sp",
+    )
     assert all(kernel.name.endswith(tested) for kernel in REGISTRY if kernel.device == "cuda")
