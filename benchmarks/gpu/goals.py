@@ -104,6 +104,9 @@ def cases() -> tuple[Case, ...]:
         for pattern, sparsity in (("block:64x64", 0.75), ("shape", 0.5)):
             problem = replace(SQUARE.with_sparsity(pattern, sparsity), dtype=dtype)
             found.append(Case(name=f"{pattern} {sparsity:.0%} linear 4096^3 {dtype}", problem=problem, asked=None))
+    for pattern, sparsity in (("64:2:8", 0.75), ("64:2:16", 0.875), ("128:2:16", 0.875)):
+        problem = SQUARE.with_sparsity(pattern, sparsity)
+        found.append(Case(name=f"{pattern} linear 4096^3", problem=problem, asked=None))
     single = replace(SQUARE, n=1)
     found.append(Case(name="64x64 blocks 90 % one row", problem=single.with_sparsity("block:64x64", 0.9), asked=None))
     found.append(Case(name="2:4 one row", problem=single.with_sparsity("2:4", 0.5), asked=None))

@@ -14,8 +14,7 @@ from typing import Any
 from ..errors import UnsupportedError
 from ..problem import Dtype, Problem
 from . import direct_convolution
-from .column_lists import Tile
-from .gather_product import constants
+from .gather_product import Innermost, constants, tile_of
 
 POINTERS: dict[Dtype, str] = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
 VECTOR_BYTES = 16
@@ -47,7 +46,13 @@ class Compiled:
 
 
 def compile_product(
-    problem: Problem, tile: Tile, *, architecture: int, relu: bool = True, has_bias: bool = True, adds: bool = False
+    problem: Problem,
+    *,
+    architecture: int,
+    innermost: Innermost = "channels",
+    relu: bool = True,
+    has_bias: bool = True,
+    adds: bool = False,
 ) -> Compiled:
     """Compile `triton_gather_product` for a problem and, say, architecture 90.
 
@@ -56,14 +61,19 @@ def compile_product(
     UnsupportedError
         If Triton runs interpreted in this process, which then cannot compile.
     """
-    values = POINTERS[problem.dtype]
+    values, tile = POINTERS[problem.dtype], tile_of(problem, innermost)
     pointers = dict.fromkeys(("x", "values", "residual", "y"), values)
     pointers |= dict.fromkeys(("starts", "reach", "bounds", "order"), "*i32") | {"bias": "*fp32"}
-    sizes = {"c_in": problem.c_in, "k_out": problem.c_out, "k_group": problem.c_out // problem.groups}
+    sizes = {
+        "turned_stride": tile.pixels,
+        "c_in": problem.c_in,
+        "k_out": problem.c_out,
+        "k_group": problem.c_out // problem.groups,
+    }
     return _compile(
         "triton_gather_product.gather_product",
         pointers,
-        constants(problem, tile, relu=relu, has_bias=has_bias, adds=adds),
+        constants(problem, tile, relu=relu, has_bias=has_bias, adds=adds, innermost=innermost),
         multiples={name for name, size in sizes.items() if size % VECTOR_BYTES == 0},
         architecture=architecture,
         options={"num_warps": tile.warps, "num_stages": tile.stages},

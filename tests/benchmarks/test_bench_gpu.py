@@ -22,10 +22,10 @@ from benchmarks.gpu.compile_first import to_compile  # noqa: E402
 from benchmarks.gpu.goals import Case, cases, measure_case, other_tiles  # noqa: E402
 from benchmarks.gpu.networks import NETWORK_CASES, NetworkCase, NetworkRow, measure_networks  # noqa: E402
 from benchmarks.gpu.unpack_bundle import lacking, unpack  # noqa: E402
-from sparseplan.kernels.gpu.gather_product import specialisation, tile_of  # noqa: E402
+from sparseplan.kernels.gpu.gather_product import innermost_of, specialisation, tile_of  # noqa: E402
 from sparseplan.kernels.gpu.machine import gpu_machine  # noqa: E402
 from sparseplan.kernels.problem import Problem  # noqa: E402
-from sparseplan.kernels.registry import REGISTRY  # noqa: E402
+from sparseplan.kernels.registry import REGISTRY, kernel_named  # noqa: E402
 from sparseplan.kernels.sas import wide_problem  # noqa: E402
 from sparseplan.kernels.select import eligible  # noqa: E402
 from sparseplan.kernels.spec import KernelSpec  # noqa: E402
@@ -142,11 +142,16 @@ def test_planned_networks_are_measured(tmp_path: Path, monkeypatch: pytest.Monke
 def test_each_code_is_compiled_once() -> None:
     problems = [case.problem for case in cases()] + list(gpu_problems("standard")[:250])
     found = to_compile(problems, HOPPER)
-    assert 10 < len(found) < 100
-    assert len({specialisation(problem) for problem in found}) == len(found)
+    assert 10 < len(found) < 130
+    turned = [name for name, _ in found if "_turned_" in name]
+    assert 0 < len(turned) < len(found)
+    kinds = {specialisation(problem, innermost_of(kernel_named(name))) for name, problem in found}
+    assert len(kinds) == len(found)
     wide = Problem(op="linear", n=512, c_in=256, c_out=256, dtype="bfloat16").with_sparsity("block:64x64", 0.5)
     other = replace(wide, n=640, c_in=320)
-    assert to_compile([wide, other, replace(wide, c_in=250)], HOPPER) == (wide, replace(wide, c_in=250))
+    assert to_compile([wide, other, replace(wide, c_in=250)], HOPPER) == tuple(
+        ("linear_blocks_bf16_nchw__triton", problem) for problem in (wide, replace(wide, c_in=250))
+    )
 
 
 class _Once:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
+from kernel_agreement import awkward_weights
 from torch import Tensor
 
 from sparseplan.kernels.gpu.machine import gpu_machine
 from sparseplan.kernels.problem import Problem
-from sparseplan.kernels.weights import impose_pattern
 
 HOPPER = gpu_machine((9, 0), has_triton=True, has_cusparselt=True)
 AMPERE = gpu_machine((8, 0), has_triton=True, has_cusparselt=True)
@@ -38,15 +38,5 @@ LINEARS = {
 
 
 def weights(problem: Problem, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights with the zeros of the pattern, and with zeros that have nothing to do with it."""
-    dense = torch.randn(problem.weight_shape, generator=generator)
-    dense[dense == 0] = 1.0
-    single = torch.zeros_like(dense)
-    single[-1, -1, -1, -1] = 1.5
-    return {
-        "pattern": impose_pattern(dense, problem),
-        "scattered": dense * (torch.rand(problem.weight_shape, generator=generator) < 0.05),
-        "all_dense": dense,
-        "all_zero": torch.zeros_like(dense),
-        "single": single,
-    }
+    """Few weights where they are strewn: an interpreter takes its time for each."""
+    return awkward_weights(problem, generator, scattered=0.05)

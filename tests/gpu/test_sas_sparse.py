@@ -9,6 +9,7 @@ import pytest
 import torch
 from emulated_sas import EmulatedProgram, build_emulation
 from gpu_samples import AMPERE, HOPPER
+from kernel_agreement import check_agreement, fill_new_memory_with_nan
 from torch.sparse._semi_structured_conversions import sparse_semi_structured_from_dense_cutlass
 
 from sparseplan.kernels.errors import InputError
@@ -17,7 +18,6 @@ from sparseplan.kernels.gpu.machine import detect_gpu, gpu_machine
 from sparseplan.kernels.gpu.sas_sparse import KERNELS, ROWS, Form
 from sparseplan.kernels.inputs import LayerInputs, random_inputs
 from sparseplan.kernels.problem import Problem
-from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.kernels.sas import expand_slots
 from sparseplan.kernels.spec import KernelSpec
@@ -54,6 +54,7 @@ def _emulate(monkeypatch: pytest.MonkeyPatch, program: EmulatedProgram) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr(sas_sparse, "program_for", lambda *_: program)
     monkeypatch.setattr(sas_sparse, "rows_of", lambda *_: program.rows)
+    fill_new_memory_with_nan(monkeypatch)
 
 
 def _kernel(problem: Problem, form: str) -> KernelSpec:
@@ -66,13 +67,6 @@ def _inputs(shape: Problem) -> LayerInputs:
     inputs = random_inputs(problem, make_weight(problem, generator), generator)
     inputs.x[0, ::3] = 0.0
     return inputs
-
-
-def _agrees(kernel: KernelSpec, inputs: LayerInputs, device: str = "cpu") -> None:
-    there = inputs.on(torch.device(device))
-    with torch.inference_mode():
-        y = kernel.run(there.pack(kernel), there.x_for(kernel), there.residual_for(kernel))
-    assert relative_error(y.cpu(), inputs.expected()) <= error_limit(inputs.problem)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at_once", "late"])
@@ -88,7 +82,7 @@ def test_emulated_against_reference(
     generator = torch.Generator().manual_seed(2)
     if late:
         inputs = replace(inputs.with_residual(generator), bias=None, relu=False)
-    _agrees(_kernel(problem, form), inputs)
+    check_agreement(_kernel(problem, form), inputs)
 
 
 def test_places_are_those_of_cutlass(emulation: ctypes.CDLL) -> None:
@@ -187,4 +181,4 @@ def test_against_reference_on_a_gpu(kernel: KernelSpec) -> None:
             pytest.skip(reason)
         added = plain.with_residual(torch.Generator().manual_seed(2))
         for inputs in (plain, added, replace(added, bias=None, relu=False)):
-            _agrees(kernel, inputs, "cuda")
+            check_agreement(kernel, inputs, device=torch.device("cuda"))
