@@ -66,12 +66,15 @@ def _libraries() -> Iterator[Path]:
 
 @cache
 def _library() -> ctypes.CDLL:
-    path = find_nvrtc()
-    if path is None:
+    major = (torch.version.cuda or "").partition(".")[0]
+    # Where it is not found, the system's loader may know it, or torch may have loaded it.
+    wanted = find_nvrtc() or f"{NAME}.{major}"
+    try:
+        return ctypes.CDLL(str(wanted))
+    except OSError:
         raise UnsupportedError(
             "NVRTC, the CUDA compiler at run time, is not installed; a CUDA build of torch brings it"
-        )
-    return ctypes.CDLL(str(path))
+        ) from None
 
 
 def _bytes_of(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:

@@ -46,8 +46,8 @@ OUTPUTS = 128
 """Output channels of a tile."""
 DEPTH = 32
 """Input channels of a step."""
-CHUNK = 8
-"""Elements of 16 bytes, in which everything moves."""
+CHUNK, CHUNK_BYTES = 8, 16
+"""Elements and bytes in which everything moves."""
 GROUP = 64
 """Output channels of which a thread holds a quarter, as neighbours."""
 ROWS: dict[Form, tuple[int, ...]] = {"mma_sp": (256, 128, 64), "wgmma_sp": (256, 128)}
@@ -206,10 +206,16 @@ def run_sparse(packed: PackedSparse, x: Tensor, residual: Tensor | None = None) 
     check_tensor("input", x, problem.input_shape, dtype, device=device)
     if residual is not None:
         check_residual(residual, problem.output_shape, dtype, packed.layout, device=device)
-    x = x.contiguous(memory_format=memory_format(x.dim(), packed.layout))
+    x = _at_whole_chunks(x.contiguous(memory_format=memory_format(x.dim(), packed.layout)))
+    residual = None if residual is None else _at_whole_chunks(residual)
     y = empty_activation(problem.output_shape, dtype, packed.layout, device=device)
     packed.program.launch(packed.blocks, (x, packed.weights, packed.bias, residual, y), layer_of(problem, packed.relu))
     return y
+
+
+def _at_whole_chunks(tensor: Tensor) -> Tensor:
+    """A copy where a tensor, as a part of another one, starts between 16 bytes, in which the program reads."""
+    return tensor if tensor.data_ptr() % CHUNK_BYTES == 0 else tensor.clone(memory_format=torch.preserve_format)
 
 
 def layer_of(problem: Problem, relu: bool) -> Layer:

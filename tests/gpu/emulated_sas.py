@@ -44,6 +44,7 @@ class EmulatedProgram:
     seed: int = 0
 
     def launch(self, blocks: int, tensors: Sequence[Tensor | None], values: ctypes.Structure) -> None:
+        assert not any(each.data_ptr() % 16 for each in tensors if each is not None)
         places = (ctypes.c_void_p * len(tensors))(*(None if each is None else each.data_ptr() for each in tensors))
         kind = (self.form == "wgmma_sp", self.rows, self.dtype == torch.bfloat16, self.late)
         failed = self.library.sas_product(*kind, blocks, ctypes.byref(values), places, self.seed)
