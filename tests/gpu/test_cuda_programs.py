@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sparseplan.kernels.gpu import driver, nvrtc
 from sparseplan.kernels.gpu.compile_ahead import disassembler, resources
 from sparseplan.kernels.gpu.driver import load_program
 from sparseplan.kernels.gpu.nvrtc import compile_cuda, find_nvrtc
-from sparseplan.kernels.gpu.sas_sparse import SOURCES, THREADS, Form, Layer, defines
+from sparseplan.kernels.gpu.sas_sparse import ROWS, SOURCES, THREADS, Form, Layer, defines
 from sparseplan.kernels.problem import Dtype
 
 TARGETS: tuple[tuple[Form, int, Dtype, int, str], ...] = (
@@ -42,17 +43,41 @@ def test_sas_products_fit_the_device(
     # Two blocks share a multiprocessor, but for the largest tiles.
     assert registers * THREADS * (1 if rows == 256 else 2) <= REGISTERS
     if rows == 256:
-        assert _instructions(code, tmp_path, "GMMA.SP" if form == "wgmma_sp" else "HMMA.SP") > 0
+        code_lines = _instructions(code, tmp_path)
+        assert any(("GMMA.SP" if form == "wgmma_sp" else "HMMA.SP") in line for line in code_lines)
+        # A fence as far as other multiprocessors would stop this one at every step.
+        assert not any("MEMBAR.ALL.GPU" in line for line in code_lines)
         # Products of warpgroups that the assembler had to wait for one by one would show more waits.
-        assert _instructions(code, tmp_path, "WARPGROUP.DEPBAR") == (form == "wgmma_sp")
+        assert sum("WARPGROUP.DEPBAR" in line for line in code_lines) == (form == "wgmma_sp")
 
 
-def _instructions(code: bytes, folder: Path, name: str) -> int:
+@needs_nvrtc
+@pytest.mark.parametrize("rows", ROWS["wgmma_sp"])
+def test_operands_of_running_products_keep_their_registers(rows: int, tmp_path: Path) -> None:
+    """Products of warpgroups read registers until they are waited for, which no compiler sees in inline PTX."""
+    pytest.importorskip("triton", reason="its wheel brings the disassembler")
+    code = compile_cuda(SOURCES, defines=defines(rows, "bfloat16", "wgmma_sp", 90), architecture="90a")
+    operands: set[int] = set()
+    for line in _instructions(code, tmp_path):
+        name, registers = line.split()[0], [int(number) for number in re.findall(r"\bR(\d+)", line)]
+        if name.startswith("HGMMA"):
+            _, first, _, places = registers
+            operands |= {*range(first, first + 4), places}
+        elif name.startswith("WARPGROUP.DEPBAR"):
+            assert len(operands) == rows // 128 * 9
+            return
+        elif operands and registers and not name.startswith(("LDGSTS", "ST")):
+            written = range(registers[0], registers[0] + (4 if name.startswith("LDSM") else 2 if "WIDE" in name else 1))
+            assert operands.isdisjoint(written), line
+    raise AssertionError("no wait for products")
+
+
+def _instructions(code: bytes, folder: Path) -> list[str]:
     (folder / "program.cubin").write_bytes(code)
-    told = subprocess.run(
-        [disassembler(), "-sass", str(folder / "program.cubin")], capture_output=True, text=True, check=True
-    )
-    return told.stdout.count(name)
+    command = [disassembler(), "-sass", str(folder / "program.cubin")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # /*0010*/ @P0 NAME operands ; /* the instruction's bits */
+    return [match[1] for match in re.finditer(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z][^;]*);", told)]
 
 
 @needs_nvrtc

@@ -57,7 +57,7 @@ __device__ __forceinline__ float to_float(Word element) {
 #if WARPGROUPS
 
 // What other threads copied into shared memory is seen by the warpgroups' products.
-__device__ __forceinline__ void show_copies_to_products() { asm volatile("fence.proxy.async;" ::: "memory"); }
+__device__ __forceinline__ void show_copies_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
@@ -81,8 +81,13 @@ __device__ __forceinline__ void multiply_sparse(float (&sums)[16][4], const Word
                : "memory");
 }
 
-// All products of this warpgroup are done: `sums` may be read, and shared memory that they read overwritten.
+// All products of this warpgroup are done: shared memory that they read may be overwritten.
 __device__ __forceinline__ void wait_for_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+
+// The compiler takes an operand of a product for read where the product begins, and would give its register to something
+// else; named here, after the wait, it stays what it was until then. Sums are read no earlier than here.
+__device__ __forceinline__ void held_until_here(Word& value) { asm volatile("" : "+r"(value)::"memory"); }
+__device__ __forceinline__ void held_until_here(float& value) { asm volatile("" : "+f"(value)::"memory"); }
 
 #else
 

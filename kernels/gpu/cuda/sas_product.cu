@@ -172,6 +172,15 @@ sas_product(const unsigned short* x, const unsigned short* weights, const float*
     if (step + 1 < steps) load_rows(buffer, next, next_places);
 #if WARPGROUPS
     wait_for_products();
+    for (int i = 0; i < TILES; ++i) {
+      held_until_here(places[i]);
+      for (int j = 0; j < 4; ++j) {
+        held_until_here(rows[i][0][j]);
+        held_until_here(rows[i][1][j]);
+      }
+      for (auto& column : sums[i])
+        for (float& sum : column) held_until_here(sum);
+    }
 #endif
     for (int i = 0; i < TILES; ++i) {
       for (int j = 0; j < 4; ++j) {
