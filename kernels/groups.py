@@ -189,7 +189,18 @@ def _ranked(weight: Tensor, mask: Tensor, part: Part) -> Ranking | Tensor:
     return rank_blocks(weight, mask, part)
 
 
+def shared_columns(weight: Tensor, part: NmPart) -> Tensor:
+    """The columns of the largest norms that v neighbouring outputs may use, of each m: bool, [K, C, R, S]."""
+    column = BlockPart(name="column", block=(part.v, 1, 1, 1))
+    norms = group_norms(weight.detach().float(), column)
+    kept = _nm_mask(norms, NmPart(name=part.name, n=part.columns, m=part.m))
+    return expand_groups(kept, tuple(weight.shape), column)
+
+
 def _nm_mask(weight: Tensor, part: NmPart) -> Tensor:
+    if part.v > 1:
+        kept = shared_columns(weight, part)
+        return kept & _nm_mask(weight * kept, NmPart(name=part.name, n=part.n, m=part.m))
     k, c, r, s = weight.shape
     groups = math.ceil(c / part.m)
     magnitude = torch.nn.functional.pad(weight.abs(), [0, 0, 0, 0, 0, groups * part.m - c], value=-1.0)

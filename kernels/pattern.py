@@ -30,11 +30,26 @@ class BlockPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NmPart:
-    """At most n of m consecutive input channels are non-zero (SWS)."""
+    """At most n of m consecutive input channels are non-zero (SWS).
+
+    With `v` above 1, v neighbouring output channels share which 2 n of the m input channels they may use, and each uses
+    n of these: a kernel leaves the other columns out for all v at once.
+
+    References
+    ----------
+    Castro et al., VENOM: a vectorized N:M format for unleashing the power of sparse tensor cores, SC 2023 (V:N:M; there
+    n is 2, so that four columns stay).
+    """
 
     name: str
     n: int
     m: int
+    v: int = 1
+
+    @property
+    def columns(self) -> int:
+        """Of m input channels, those that v output channels use together."""
+        return self.m if self.v == 1 else 2 * self.n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +81,7 @@ class Pattern:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kind of each part, the unit in which kernels declare what they can skip."""
-        return tuple("n:m" if isinstance(part, NmPart) else part.name.split(":")[0] for part in self.parts)
+        return tuple(_kind(part) for part in self.parts)
 
     @property
     def is_dense(self) -> bool:
@@ -105,7 +120,13 @@ _NAMED_BLOCKS: dict[str, tuple[Extent, Extent, Extent, Extent]] = {
     "depth": (WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS),
 }
 LOW_RANK = "lowrank"
-_ALLOWED = f"dense, {', '.join(_NAMED_BLOCKS)}, block:KxC, n:m, sas:n:m, and sums of these with '+'; lowrank"
+_ALLOWED = f"dense, {', '.join(_NAMED_BLOCKS)}, block:KxC, n:m, v:n:m, sas:n:m, and sums of these with '+'; lowrank"
+
+
+def _kind(part: Part) -> str:
+    if isinstance(part, NmPart):
+        return "n:m" if part.v == 1 else "v:n:m"
+    return part.name.split(":")[0]
 
 
 @cache
@@ -144,6 +165,10 @@ def _parse_part(word: str, text: str) -> Part:
         n, m = int(match[2]), int(match[3])
         if n < m:
             return SasPart(name=word, n=n, m=m) if match[1] else NmPart(name=word, n=n, m=m)
+    if match := re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,2}):([1-9]\d{0,2})", word):
+        v, n, m = (int(number) for number in match.groups())
+        if v > 1 and 2 * n < m:
+            return NmPart(name=word, n=n, m=m, v=v)
     raise InputError(f"unknown sparsity pattern {word!r} in {text!r}; allowed: {_ALLOWED}")
 
 

@@ -20,7 +20,7 @@ from . import (
 )
 from .errors import InputError
 from .gpu import dense as gpu_dense
-from .gpu import direct_convolution, gather_product, sas_halves, semi_structured
+from .gpu import direct_convolution, gather_product, sas_halves, sas_sparse, semi_structured
 from .spec import KernelSpec
 
 REGISTRY: tuple[KernelSpec, ...] = (
@@ -39,6 +39,7 @@ REGISTRY: tuple[KernelSpec, ...] = (
     *gather_product.KERNELS,
     *semi_structured.KERNELS,
     *sas_halves.KERNELS,
+    *sas_sparse.KERNELS,
     *direct_convolution.KERNELS,
 )
 

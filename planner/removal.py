@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.errors import UnsupportedError
-from ..kernels.groups import free_density
+from ..kernels.groups import free_density, shared_columns
 from ..kernels.pattern import BlockPart, NmPart, Part, Pattern
 from .column_blocks import Cut, cut_of, single_columns
 from .refit_exact import ExactRefit
@@ -178,7 +178,14 @@ class _Layer:
         return _State(support=support, weights=state.weights * support)
 
     def _thin(self, state: _State, part: NmPart, cut: Cut) -> _State:
-        """At most n of m consecutive input channels, the cheapest of a group at a time."""
+        """At most n of m consecutive input channels, the cheapest of a group at a time.
+
+        Columns that several outputs share are chosen by their norms: scored together they would take as many solutions
+        as there are columns.
+        """
+        if part.v > 1:
+            shared = shared_columns(state.weights.reshape(self._shape), part).flatten(1)
+            state = _State(support=state.support & shared, weights=state.weights)
         k, c, r, s = self._shape
         groups = math.ceil(c / part.m)
 

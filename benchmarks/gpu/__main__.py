@@ -35,7 +35,7 @@ PART_S = {
 }
 """In this order: what matters most comes first. Where not all parts are asked for, each may take more; a part that
 finds no time left is left out, and the table says so."""
-WITHOUT_A_GPU = ("test_compiled_ahead", "test_interpreted")
+WITHOUT_A_GPU = ("test_compiled_ahead", "test_cuda_programs", "test_emulated_sas", "test_interpreted")
 """Tests that say nothing more on a GPU."""
 WITHOUT_A_DEVICE = {"cpu", "cpu-tests"}
 STARTING_S = 20.0

@@ -15,10 +15,11 @@ import torch
 
 from benchmarks.gpu.goals import cases
 from sparseplan.kernels.errors import SparseplanError
-from sparseplan.kernels.gpu.gather_product import KERNELS, specialisation
+from sparseplan.kernels.gpu.gather_product import KERNELS, innermost_of, specialisation
 from sparseplan.kernels.gpu.machine import detect_gpu
 from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.problem import Problem
+from sparseplan.kernels.registry import kernel_named
 from sparseplan.kernels.select import why_ineligible
 from sparseplan.kernels.spec import KernelSpec, Machine
 from sparseplan.kernels.weights import make_weight
@@ -30,37 +31,40 @@ FIRST = 250
 """Problems of the profile that are looked at: more than it measures in a minute or two."""
 
 
+Job = tuple[str, Problem]
+"""A kernel's name, and what it runs once."""
+
+
 def compile_first() -> str:
     """Compile, and say how it went."""
     begin_s = time.perf_counter()
     wanted = to_compile((*(case.problem for case in cases()), *gpu_problems("standard")[:FIRST]), detect_gpu())
     processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)), len(wanted))
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        runs = [pool.submit(compile_one, problem) for problem in wanted]
+        runs = [pool.submit(compile_one, job) for job in wanted]
         failed = [reason for run in as_completed(runs) if (reason := run.result()) is not None]
     spent_s = time.perf_counter() - begin_s
     first = f"{len(wanted)} kernels compiled in {spent_s:.0f} s by {processes} processes, {len(failed)} failed"
     return "\n".join([first, *failed])
 
 
-def to_compile(problems: Iterable[Problem], machine: Machine) -> tuple[Problem, ...]:
+def to_compile(problems: Iterable[Problem], machine: Machine) -> tuple[Job, ...]:
     """For each different code the problem of least work, in the order in which codes are first asked for."""
-    least: dict[tuple[object, ...], Problem] = {}
+    least: dict[tuple[object, ...], Job] = {}
     for problem in problems:
-        if _kernel(problem, machine) is not None:
-            key = specialisation(problem)
-            known = least.setdefault(key, problem)
+        for kernel in (each for each in KERNELS if why_ineligible(each, problem, machine) is None):
+            key = specialisation(problem, innermost_of(kernel))
+            _, known = least.setdefault(key, (kernel.name, problem))
             if problem.flop_dense_equiv < known.flop_dense_equiv:
-                least[key] = problem
+                least[key] = (kernel.name, problem)
     return tuple(least.values())
 
 
-def compile_one(problem: Problem) -> str | None:
-    """Run a problem once; why that failed, or None."""
-    kernel = _kernel(problem, detect_gpu())
-    assert kernel is not None
+def compile_one(job: Job) -> str | None:
+    """Run a kernel once; why that failed, or None."""
+    name, problem = job
     try:
-        run_once(kernel, problem, torch.device("cuda"))
+        run_once(kernel_named(name, KERNELS), problem, torch.device("cuda"))
     except (RuntimeError, SparseplanError) as failure:
         return f"{problem}: {(str(failure).splitlines() or [''])[0]}"
     return None
@@ -74,7 +78,3 @@ def run_once(kernel: KernelSpec, problem: Problem, device: torch.device) -> None
         kernel.run(inputs.pack(kernel), inputs.x_for(kernel))
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def _kernel(problem: Problem, machine: Machine) -> KernelSpec | None:
-    return next((kernel for kernel in KERNELS if why_ineligible(kernel, problem, machine) is None), None)

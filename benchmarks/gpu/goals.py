@@ -22,6 +22,7 @@ from sparseplan.kernels.inputs import LayerInputs, random_inputs
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY
+from sparseplan.kernels.sas import expand_for, wide_problem
 from sparseplan.kernels.select import eligible
 from sparseplan.kernels.spec import KernelSpec, Machine
 from sparseplan.kernels.weights import make_weight
@@ -94,6 +95,8 @@ def cases() -> tuple[Case, ...]:
         )
         name = f"64x64 blocks 75 % ResNet-50 3x3 of {channels}, batch 64"
         found.append(Case(name=name, problem=layer.with_sparsity("block:64x64", 0.75), asked=2.0))
+    # The tightest bound of SAS is the dense product over all slots of an input that is there: no pass makes it.
+    found.append(Case(name="SAS 1:2 linear 4096^3", problem=SQUARE.with_sparsity("sas:1:2", 0.5), asked=1.4))
     for side in (32, 16, 128):
         name = f"{side}x{side} blocks 75 % linear 4096^3"
         found.append(Case(name=name, problem=SQUARE.with_sparsity(f"block:{side}x{side}", 0.75), asked=None))
@@ -101,9 +104,14 @@ def cases() -> tuple[Case, ...]:
         for pattern, sparsity in (("block:64x64", 0.75), ("shape", 0.5)):
             problem = replace(SQUARE.with_sparsity(pattern, sparsity), dtype=dtype)
             found.append(Case(name=f"{pattern} {sparsity:.0%} linear 4096^3 {dtype}", problem=problem, asked=None))
+    for pattern, sparsity in (("64:2:8", 0.75), ("64:2:16", 0.875), ("128:2:16", 0.875)):
+        problem = SQUARE.with_sparsity(pattern, sparsity)
+        found.append(Case(name=f"{pattern} linear 4096^3", problem=problem, asked=None))
     single = replace(SQUARE, n=1)
     found.append(Case(name="64x64 blocks 90 % one row", problem=single.with_sparsity("block:64x64", 0.9), asked=None))
     found.append(Case(name="2:4 one row", problem=single.with_sparsity("2:4", 0.5), asked=None))
+    for name, layer in (("linear, one row", single), ("ResNet-50 3x3 of 256, batch 64", found[5].problem)):
+        found.append(Case(name=f"SAS 1:2 {name}", problem=layer.with_sparsity("sas:1:2", 0.5), asked=None))
     found.append(Case(name="shape 50 % linear 4096^3", problem=SQUARE.with_sparsity("shape", 0.5), asked=None))
     exact = replace(found[4].problem, dtype="float32").with_sparsity("unstructured", 0.95)
     found.append(Case(name="95 % zeros anywhere, ResNet-50 3x3 of 128, float32", problem=exact, asked=None))
@@ -119,10 +127,10 @@ def measure_case(
         inputs = random_inputs(case.problem, make_weight(case.problem, generator), generator)
     right: list[tuple[KernelSpec, Call]] = []
     errors: dict[str, float] = {}
-    for kernel in eligible(case.problem, machine, REGISTRY):
+    for kernel, layer in _rivals(inputs, machine):
         try:
-            packed = inputs.pack(kernel)
-            errors[kernel.name] = checked_error(inputs, kernel, packed)
+            packed = layer.pack(kernel)
+            errors[kernel.name] = checked_error(layer, kernel, packed)
         except (RuntimeError, SparseplanError) as failure:
             # What torch, Triton and the driver raise; the other kernels still have something to say.
             yield Row(**_blank(case, kernel.name), rel_error=None, reason=_first_line(failure))
@@ -131,7 +139,7 @@ def measure_case(
             wrong = f"wrong result: the limit of the relative error is {error_limit(case.problem):g}"
             yield Row(**_blank(case, kernel.name), rel_error=errors[kernel.name], reason=wrong)
             continue
-        right.append((kernel, partial(kernel.run, packed, inputs.x_for(kernel))))
+        right.append((kernel, partial(kernel.run, packed, layer.x_for(kernel))))
     if not any(kernel.patterns != ("dense",) for kernel, _ in right):
         yield Row(**_blank(case, "none"), rel_error=None, reason="no kernel of this machine skips the zeros")
     for launch, cache in ways:
@@ -162,6 +170,15 @@ def measure_case(
                 rel_error=errors[kernel.name],
                 reason=None,
             )
+
+
+def _rivals(inputs: LayerInputs, machine: Machine) -> Iterator[tuple[KernelSpec, LayerInputs]]:
+    """Every kernel that runs the layer; of a SAS layer also the dense ones over all slots, on a wide input."""
+    problem = inputs.problem
+    yield from ((kernel, inputs) for kernel in eligible(problem, machine, REGISTRY))
+    if (wide := wide_problem(problem)) != problem.as_dense():
+        doubled = replace(inputs, problem=wide, x=expand_for(problem, inputs.x))
+        yield from ((kernel, doubled) for kernel in eligible(wide, machine, REGISTRY))
 
 
 def _failure(timing: CudaTiming, call: Call) -> str | None:

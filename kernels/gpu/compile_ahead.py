@@ -14,8 +14,7 @@ from typing import Any
 from ..errors import UnsupportedError
 from ..problem import Dtype, Problem
 from . import direct_convolution
-from .column_lists import Tile
-from .gather_product import constants
+from .gather_product import Innermost, constants, tile_of
 
 POINTERS: dict[Dtype, str] = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
 VECTOR_BYTES = 16
@@ -47,7 +46,13 @@ class Compiled:
 
 
 def compile_product(
-    problem: Problem, tile: Tile, *, architecture: int, relu: bool = True, has_bias: bool = True, adds: bool = False
+    problem: Problem,
+    *,
+    architecture: int,
+    innermost: Innermost = "channels",
+    relu: bool = True,
+    has_bias: bool = True,
+    adds: bool = False,
 ) -> Compiled:
     """Compile `triton_gather_product` for a problem and, say, architecture 90.
 
@@ -56,14 +61,19 @@ def compile_product(
     UnsupportedError
         If Triton runs interpreted in this process, which then cannot compile.
     """
-    values = POINTERS[problem.dtype]
+    values, tile = POINTERS[problem.dtype], tile_of(problem, innermost)
     pointers = dict.fromkeys(("x", "values", "residual", "y"), values)
     pointers |= dict.fromkeys(("starts", "reach", "bounds", "order"), "*i32") | {"bias": "*fp32"}
-    sizes = {"c_in": problem.c_in, "k_out": problem.c_out, "k_group": problem.c_out // problem.groups}
+    sizes = {
+        "turned_stride": tile.pixels,
+        "c_in": problem.c_in,
+        "k_out": problem.c_out,
+        "k_group": problem.c_out // problem.groups,
+    }
     return _compile(
         "triton_gather_product.gather_product",
         pointers,
-        constants(problem, tile, relu=relu, has_bias=has_bias, adds=adds),
+        constants(problem, tile, relu=relu, has_bias=has_bias, adds=adds, innermost=innermost),
         multiples={name for name, size in sizes.items() if size % VECTOR_BYTES == 0},
         architecture=architecture,
         options={"num_warps": tile.warps, "num_stages": tile.stages},
@@ -121,7 +131,7 @@ def _compile(
         attrs={(function.arg_names.index(arg),): [["tt.divisibility", VECTOR_BYTES]] for arg in aligned},
     )
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, WARP), options=dict(options))
-    registers, stack_bytes = _resources(compiled.asm["cubin"])
+    registers, stack_bytes = resources(compiled.asm["cubin"])
     ptx: str = compiled.asm["ptx"]
     return Compiled(
         registers=registers,
@@ -133,18 +143,28 @@ def _compile(
     )
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
-    """(registers, stack bytes) of a thread, as the disassembler of Triton's wheel reads them from machine code."""
-    import triton
+def resources(cubin: bytes) -> tuple[int, int]:
+    """(registers, stack bytes) of a thread of machine code.
 
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    Raises
+    ------
+    UnsupportedError
+        If the disassembler reports them in another form than expected.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
         told = subprocess.run(
-            [str(tool), "--dump-resource-usage", str(path)], capture_output=True, text=True, check=True
+            [disassembler(), "--dump-resource-usage", str(path)], capture_output=True, text=True, check=True
         ).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", told)
     if found is None:
         raise UnsupportedError(f"cuobjdump of this Triton reports resources in a form not known here: {told[:200]!r}")
     return int(found[1]), int(found[2])
+
+
+def disassembler() -> Path:
+    """cuobjdump, which Triton's wheel brings along."""
+    import triton
+
+    return Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"

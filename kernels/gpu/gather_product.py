@@ -3,7 +3,12 @@
 A convolution is an implicit matrix product over channels-last activations: each column of the reduction is one channel
 at one tap, and lies at a fixed distance from the window of an output pixel. Strips of output channels hold lists of the
 columns they keep (`column_lists`), whatever put the zeros there: blocks, whole columns of all outputs (SSL's shapes and
-channels, gathered here without a copy), any stride, dilation, padding or grouping.
+channels, gathered here without a copy), columns that a few outputs share (V:N:M), any stride, dilation, padding or
+grouping. Within the columns of V:N:M that are left, the n of 2 n are multiplied with their zeros: mma.sp would skip
+these, but takes its sparse operand and the places of its values in an order that Triton does not give.
+
+Single channels of channels-last rows are gathered value by value. Linears may instead turn their input first, one pass
+over it, and then find the rows of each channel side by side, 16 bytes and more in one load.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import importlib
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -21,12 +26,14 @@ from ..dense import SHORT_DTYPES, TORCH_DTYPES
 from ..errors import UnsupportedError
 from ..groups import free_density
 from ..layout import check_residual, empty_activation, memory_format
-from ..pattern import BlockPart, Pattern, parse_pattern
+from ..pattern import BlockPart, NmPart, Pattern, parse_pattern
 from ..problem import DTYPE_BYTES, Dtype, Op, Problem
 from ..spec import Cost, GpuUnit, KernelSpec, Layout, Machine
 from .column_lists import REACH_BITS, ColumnLists, Tile, column_lists, strips_of
 from .machine import TRITON
 
+Innermost = Literal["channels", "rows"]
+"""What lies side by side in the input that a product reads."""
 UNITS: dict[Dtype, GpuUnit] = {"float32": "gpu_tf32x3", "bfloat16": "gpu_bf16", "float16": "gpu_f16"}
 PRECISION = "tf32x3"
 """Of float32 products: three of TF32 in place of one keep its error limit (Ootomo and Yokota, Recovering single
@@ -59,10 +66,11 @@ class PackedProduct:
     bias: Tensor | None
     relu: bool
     layout: Layout
+    innermost: Innermost
     device_code: Any
 
 
-def tile_of(problem: Problem) -> Tile:
+def tile_of(problem: Problem, innermost: Innermost = "channels") -> Tile:
     """How a problem is cut: by its blocks, its pixels and the channels of its groups."""
     pattern = parse_pattern(problem.pattern)
     k_group, c_group = problem.c_out // problem.groups, problem.weight_shape[1]
@@ -70,9 +78,10 @@ def tile_of(problem: Problem) -> Tile:
     blocks = [part.block for part in _blocks(pattern)]
     outputs = _power_between(min([k_group, *(k for k, *_ in blocks if k)]), LEAST_SIDE, MOST_OUTPUTS)
     # A run lies within one block of every part, and divides the channels of a group.
-    run = math.gcd(c_group, depth, *(c for _, c, *_ in blocks if c))
+    run = math.gcd(c_group, depth, *(c for _, c, *_ in blocks if c)) if innermost == "channels" else 1
+    is_vector = run >= VECTOR_RUN or innermost == "rows"
     pixels_of_all = problem.n * problem.h_out * problem.w_out
-    most = MOST_PIXELS[problem.dtype] if run >= VECTOR_RUN else MOST_PIXELS["float32"]
+    most = MOST_PIXELS[problem.dtype] if is_vector else MOST_PIXELS["float32"]
     pixels = _power_between(pixels_of_all, LEAST_SIDE, most)
     while pixels > 4 * LEAST_SIDE and math.ceil(pixels_of_all / pixels) * strips_of(problem, outputs) < FEW_TILES:
         pixels //= 2
@@ -81,7 +90,7 @@ def tile_of(problem: Problem) -> Tile:
         outputs=outputs,
         depth=depth,
         run=run,
-        warps=8 if pixels * outputs > MANY_SUMS[problem.dtype] or (run < VECTOR_RUN and outputs > 64) else 4,
+        warps=8 if pixels * outputs > MANY_SUMS[problem.dtype] or (not is_vector and outputs > 64) else 4,
         stages=STAGES[problem.dtype],
     )
 
@@ -93,6 +102,7 @@ def pack_product(
     relu: bool,
     *,
     layout: Layout,
+    innermost: Innermost = "channels",
     tile: Tile | None = None,
 ) -> PackedProduct:
     """List the columns of a dense weight [K, C, R, S] that contains zeros, on the weight's own device.
@@ -108,7 +118,7 @@ def pack_product(
         If the weight or the bias does not have the shape of the problem.
     """
     check_weight_shapes(problem, weight, bias)
-    tile = tile or tile_of(problem)
+    tile = tile or tile_of(problem, innermost)
     return PackedProduct(
         problem=problem,
         tile=tile,
@@ -116,6 +126,7 @@ def pack_product(
         bias=None if bias is None else bias.detach().float(),
         relu=relu,
         layout=layout,
+        innermost=innermost,
         device_code=importlib.import_module(f"{__package__}.triton_gather_product"),
     )
 
@@ -138,6 +149,8 @@ def run_product(packed: PackedProduct, x: Tensor, residual: Tensor | None = None
     x = x.contiguous(memory_format=memory_format(x.dim(), packed.layout))
     y = empty_activation(problem.output_shape, dtype, packed.layout, device=device)
     pixels = problem.n * problem.h_out * problem.w_out
+    if packed.innermost == "rows":
+        x = _turned(x, tile)
     strips = len(lists.order)
     arguments = (
         x,
@@ -161,8 +174,16 @@ def run_product(packed: PackedProduct, x: Tensor, residual: Tensor | None = None
         strips // problem.groups,
         *problem.stride,
         *problem.padding,
+        x.stride(0) if packed.innermost == "rows" else 0,
     )
-    fixed = constants(problem, tile, relu=packed.relu, has_bias=packed.bias is not None, adds=residual is not None)
+    fixed = constants(
+        problem,
+        tile,
+        relu=packed.relu,
+        has_bias=packed.bias is not None,
+        adds=residual is not None,
+        innermost=packed.innermost,
+    )
     launch = packed.device_code.gather_product[(math.ceil(pixels / tile.pixels) * strips,)]
     try:
         launch(*arguments, **fixed, num_warps=tile.warps, num_stages=tile.stages)
@@ -173,13 +194,23 @@ def run_product(packed: PackedProduct, x: Tensor, residual: Tensor | None = None
     return y
 
 
-def constants(problem: Problem, tile: Tile, *, relu: bool, has_bias: bool, adds: bool) -> dict[str, Any]:
+def _turned(x: Tensor, tile: Tile) -> Tensor:
+    """[N, C] as [C, N], padded to whole tiles of rows, of which those beyond N hold anything."""
+    turned = x.new_empty(x.shape[1], math.ceil(x.shape[0] / tile.pixels) * tile.pixels)
+    turned[:, : x.shape[0]].copy_(x.t())
+    return turned
+
+
+def constants(
+    problem: Problem, tile: Tile, *, relu: bool, has_bias: bool, adds: bool, innermost: Innermost = "channels"
+) -> dict[str, Any]:
     """What the device code is compiled for."""
     return {
         "HAS_BIAS": has_bias,
         "HAS_RESIDUAL": adds,
         "RELU": relu,
         "PADDED": problem.padding != (0, 0),
+        "TURNED": innermost == "rows",
         "PIXELS": tile.pixels,
         "OUTPUTS": tile.outputs,
         "DEPTH": tile.depth,
@@ -188,20 +219,20 @@ def constants(problem: Problem, tile: Tile, *, relu: bool, has_bias: bool, adds:
     }
 
 
-def specialisation(problem: Problem) -> tuple[object, ...]:
+def specialisation(problem: Problem, innermost: Innermost = "channels") -> tuple[object, ...]:
     """What decides whether problems share compiled code: all that Triton compiles for, as `run_product` calls it."""
-    tile = tile_of(problem)
+    tile = tile_of(problem, innermost)
     sizes = (problem.c_in, problem.c_out, problem.c_out // problem.groups)
-    fixed = constants(problem, tile, relu=True, has_bias=True, adds=False)
+    fixed = constants(problem, tile, relu=True, has_bias=True, adds=False, innermost=innermost)
     return (problem.dtype, *fixed.values(), tile.warps, tile.stages, *((size == 1, size % 16 == 0) for size in sizes))
 
 
-def product_cost(problem: Problem) -> Cost:
+def product_cost(problem: Problem, *, innermost: Innermost = "channels") -> Cost:
     """Work of one run under a random weight of the pattern, padding to tiles and steps included.
 
     Every step of a tile loads its pixels and its weights, through the L2 cache.
     """
-    tile = tile_of(problem)
+    tile = tile_of(problem, innermost)
     pixel_tiles = math.ceil(problem.n * problem.h_out * problem.w_out / tile.pixels)
     strips = strips_of(problem, tile.outputs)
     runs = math.prod(problem.weight_shape[1:]) // tile.run * run_density(problem, tile)
@@ -214,6 +245,7 @@ def product_cost(problem: Problem) -> Cost:
         + problem.output_bytes,
         bytes_moved=problem.input_bytes + problem.output_bytes + steps * tile.outputs * tile.depth * value_bytes,
         tasks=pixel_tiles * strips,
+        bytes_copied=0.0 if innermost == "channels" else 2.0 * problem.input_bytes,
         starts=float(pixel_tiles * strips),
     )
 
@@ -221,9 +253,11 @@ def product_cost(problem: Problem) -> Cost:
 def run_density(problem: Problem, tile: Tile) -> float:
     """Expected share of the runs of a strip that hold a non-zero weight: all blocks of the pattern in one must go."""
     pattern = parse_pattern(problem.pattern)
-    density, share = free_density(pattern, problem.sparsity), 1.0
+    free, share = free_density(pattern, problem.sparsity), 1.0
+    shared = {part.name: part.columns / part.m for part in pattern.parts if isinstance(part, NmPart)}
     for part in _blocks(pattern):
         k, c, _, _ = part.block
+        density = shared.get(part.name, free)
         blocks = math.ceil(tile.outputs / (k or tile.outputs)) * math.ceil(tile.run / (c or tile.run))
         share *= 1.0 - (1.0 - density) ** blocks
     return share
@@ -242,7 +276,7 @@ def why_product_unsupported(problem: Problem, machine: Machine, *, op: Op, dtype
     if "sm_80" not in machine.isa:
         return f"needs sm_80, this machine allows {', '.join(machine.isa)}"
     if not _blocks(parse_pattern(problem.pattern)) or parse_pattern(problem.pattern).slots > 1:
-        return f"skips blocks, shapes and channels of weights; the pattern is {problem.pattern!r}"
+        return f"skips blocks, shapes, channels and columns of V:N:M; the pattern is {problem.pattern!r}"
     for part in _blocks(parse_pattern(problem.pattern)):
         if any(side is not None and side > 1 and side % LEAST_SIDE for side in part.block) or part.block[0] == 1:
             return f"tiles need blocks of multiples of {LEAST_SIDE} x {LEAST_SIDE}; the pattern is {problem.pattern!r}"
@@ -256,12 +290,14 @@ def why_product_unsupported(problem: Problem, machine: Machine, *, op: Op, dtype
 
 
 def _blocks(pattern: Pattern) -> tuple[BlockPart, ...]:
-    """The parts whose zeros are whole columns of a strip: ``block:KxC``, shapes and channels."""
-    return tuple(
-        part
-        for part in pattern.parts
-        if isinstance(part, BlockPart) and (part.name.startswith("block:") or part.name in ("shape", "channel"))
-    )
+    """The parts whose zeros are whole columns of a strip: ``block:KxC``, shapes, channels, and columns of V:N:M."""
+    found = []
+    for part in pattern.parts:
+        if isinstance(part, BlockPart) and (part.name.startswith("block:") or part.name in ("shape", "channel")):
+            found.append(part)
+        if isinstance(part, NmPart) and part.v > 1:
+            found.append(BlockPart(name=part.name, block=(part.v, 1, 1, 1)))
+    return tuple(found)
 
 
 def _power_between(count: int, least: int, most: int) -> int:
@@ -269,18 +305,23 @@ def _power_between(count: int, least: int, most: int) -> int:
     return min(max(1 << (count - 1).bit_length(), least), most)
 
 
-def _kernel(op: Op, dtype: Dtype, what: str, patterns: tuple[str, ...]) -> KernelSpec:
+def innermost_of(kernel: KernelSpec) -> Innermost:
+    """What lies side by side in the input that a kernel of these reads."""
+    return "rows" if "_turned_" in kernel.name else "channels"
+
+
+def _kernel(op: Op, dtype: Dtype, what: str, patterns: tuple[str, ...], innermost: Innermost) -> KernelSpec:
     layout: Layout = "nhwc" if op == "conv2d" else "nchw"
     return KernelSpec(
-        name=f"{op}_{what}_{SHORT_DTYPES[dtype]}_{layout}__triton",
+        name=f"{op}_{what}_{SHORT_DTYPES[dtype]}_{'turned_' if innermost == 'rows' else ''}{layout}__triton",
         op=op,
         patterns=patterns,
         dtype=dtype,
         isa=TRITON,
         layout=layout,
-        pack=partial(pack_product, layout=layout),
+        pack=partial(pack_product, layout=layout, innermost=innermost),
         run=run_product,
-        cost=product_cost,
+        cost=partial(product_cost, innermost=innermost),
         why_unsupported=partial(why_product_unsupported, op=op, dtype=dtype),
         device="cuda",
     )
@@ -288,9 +329,12 @@ def _kernel(op: Op, dtype: Dtype, what: str, patterns: tuple[str, ...]) -> Kerne
 
 _OPS: tuple[Op, ...] = ("conv2d", "linear")
 _DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16")
+_COLUMNS = ("shape", "channel", "v:n:m")
+_FAMILIES: tuple[tuple[Op, str, tuple[str, ...], Innermost], ...] = (
+    *((op, "blocks", ("block",), "channels") for op in _OPS),
+    *((op, "columns", _COLUMNS, "channels") for op in _OPS),
+    ("linear", "columns", _COLUMNS, "rows"),
+)
 KERNELS: tuple[KernelSpec, ...] = tuple(
-    _kernel(op, dtype, what, patterns)
-    for op in _OPS
-    for dtype in _DTYPES
-    for what, patterns in (("blocks", ("block",)), ("columns", ("shape", "channel")))
+    _kernel(op, dtype, what, patterns, innermost) for dtype in _DTYPES for op, what, patterns, innermost in _FAMILIES
 )

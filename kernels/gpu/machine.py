@@ -11,6 +11,8 @@ from ..spec import Machine
 
 ARCHITECTURES = ((8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
 """Compute capabilities that kernels ask for or are compiled for, oldest first."""
+HOPPER_ALONE = "sm_90a"
+"""What compute capability 9.0 has and no other, newer ones included: products of warpgroups."""
 TRITON = "triton"
 CUSPARSELT, CUTLASS = "aten::_cslt_sparse_mm", "aten::_sparse_semi_structured_linear"
 """torch's 2:4 products. CUTLASS's are for compute capability 8 alone (torch, aten/native/sparse/cuda)."""
@@ -45,6 +47,8 @@ def detect_gpu() -> Machine:
 def gpu_machine(capability: tuple[int, int], *, has_triton: bool, has_cusparselt: bool) -> Machine:
     """The machine of a GPU of a compute capability, present or not."""
     isa = tuple(f"sm_{major}{minor}" for major, minor in ARCHITECTURES if (major, minor) <= capability)
+    if capability == (9, 0):
+        isa = (*isa, HOPPER_ALONE)
     libraries = ((CUSPARSELT, has_cusparselt and capability >= (8, 0)), (CUTLASS, capability[0] == 8))
     return Machine(
         isa=(*isa, TRITON) if has_triton else isa,

@@ -1,9 +1,9 @@
 """SAS 1:2 on a GPU as a dense layer of twice the input channels, over the positive and the negative half of the input.
 
 The slot of a value is its sign, so all first slots side by side are relu(x) and all second ones relu(-x). A dense layer
-does not mind the order of its channels: one pass writes both halves, and a library multiplies the zeros too. The matrix
-units' own 2:4 products would skip them, but their libraries either take no metadata that others wrote (cuSPARSELt) or
-are not built for compute capability 9 (CUTLASS in torch).
+does not mind the order of its channels: one pass writes both halves, and a library multiplies the zeros too, which
+`sas_sparse` does not. The libraries of 2:4 products could not be used: they either take no metadata that others wrote
+(cuSPARSELt) or are not built for compute capability 9 (CUTLASS in torch).
 
 References
 ----------

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from triton.errors import TritonError
 
+from .triton_window import window_of
+
 FAILURE: type[Exception] = TritonError
 """Of compiling for, or launching on, a device."""
 UNSPECIALISED = (
@@ -67,13 +69,7 @@ def direct_convolution(
 
     m = (program // k_out) * PIXELS + tl.arange(0, PIXELS)
     is_pixel = m < pixels
-    # Lanes beyond the last pixel repeat it: their loads need no mask, and they are not stored.
-    pixel = tl.minimum(m, pixels - 1)
-    column = pixel % w_out
-    row = (pixel // w_out) % h_out
-    image = pixel // (w_out * h_out)
-    top = row * stride_h - pad_h
-    left = column * stride_w - pad_w
+    pixel, image, top, left = window_of(m, pixels, h_out, w_out, stride_h, stride_w, pad_h, pad_w)
     window = x + image * (c_in * h_in * w_in) + top * w_in + left
 
     sums = tl.zeros((PIXELS,), dtype=tl.float32)

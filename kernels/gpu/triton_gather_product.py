@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from triton.errors import TritonError
 
+from .triton_window import window_of
+
 FAILURE: type[Exception] = TritonError
 """Of compiling for, or launching on, a device that has too little for a tile; no RuntimeError, as torch's are."""
 
@@ -58,10 +60,12 @@ def gather_product(
     stride_w,
     pad_h,
     pad_w,
+    turned_stride,
     HAS_BIAS: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
     RELU: tl.constexpr,
     PADDED: tl.constexpr,
+    TURNED: tl.constexpr,
     PIXELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -70,7 +74,8 @@ def gather_product(
 ):
     """One tile of PIXELS x OUTPUTS; program ``p`` takes the strip ``order[p % strips]`` of the pixels ``p // strips``.
 
-    Neighbouring programs share their pixels, so that these come from the L2 cache after the first.
+    Neighbouring programs share their pixels, so that these come from the L2 cache after the first. TURNED is for
+    linears whose ``x`` is [channels, turned_stride], in whole tiles.
     """
     program = tl.program_id(0)
     strip = tl.load(order + program % strips)
@@ -79,13 +84,7 @@ def gather_product(
 
     m = (program // strips) * PIXELS + tl.arange(0, PIXELS)
     is_pixel = m < pixels
-    # Rows beyond the last pixel repeat it: their loads need no mask, and they are not stored.
-    pixel = tl.minimum(m, pixels - 1)
-    column = pixel % w_out
-    row = (pixel // w_out) % h_out
-    image = pixel // (w_out * h_out)
-    top = row * stride_h - pad_h
-    left = column * stride_w - pad_w
+    _, image, top, left = window_of(m, pixels, h_out, w_out, stride_h, stride_w, pad_h, pad_w)
     window = x + ((image * h_in + top) * w_in + left) * c_in
 
     d = tl.arange(0, DEPTH)
@@ -93,7 +92,10 @@ def gather_product(
     weights = values + n[None, :] * DEPTH + d[:, None]
     sums = tl.zeros((PIXELS, OUTPUTS), dtype=tl.float32)
     for step in range(first, last):
-        if RUN == DEPTH:
+        if TURNED:
+            channel = tl.load(starts + step * DEPTH + d)
+            places = x + channel[:, None] * turned_stride + m[None, :]
+        elif RUN == DEPTH:
             start = tl.multiple_of(tl.load(starts + step), RUN)
             places = window[:, None] + (start + d)[None, :]
         else:
@@ -115,6 +117,8 @@ def gather_product(
             a = tl.load(places, mask=is_inside, other=0.0)
         else:
             a = tl.load(places)
+        if TURNED:
+            a = tl.trans(a)
         b = tl.load(weights + step * (OUTPUTS * DEPTH))
         if IS_INTERPRETED:
             a = a.to(tl.float32)

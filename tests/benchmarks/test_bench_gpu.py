@@ -22,11 +22,13 @@ from benchmarks.gpu.compile_first import to_compile  # noqa: E402
 from benchmarks.gpu.goals import Case, cases, measure_case, other_tiles  # noqa: E402
 from benchmarks.gpu.networks import NETWORK_CASES, NetworkCase, NetworkRow, measure_networks  # noqa: E402
 from benchmarks.gpu.unpack_bundle import lacking, unpack  # noqa: E402
-from sparseplan.kernels.gpu.gather_product import specialisation, tile_of  # noqa: E402
+from sparseplan.kernels.gpu.gather_product import innermost_of, specialisation, tile_of  # noqa: E402
 from sparseplan.kernels.gpu.machine import gpu_machine  # noqa: E402
 from sparseplan.kernels.problem import Problem  # noqa: E402
-from sparseplan.kernels.registry import REGISTRY  # noqa: E402
+from sparseplan.kernels.registry import REGISTRY, kernel_named  # noqa: E402
+from sparseplan.kernels.sas import wide_problem  # noqa: E402
 from sparseplan.kernels.select import eligible  # noqa: E402
+from sparseplan.kernels.spec import KernelSpec  # noqa: E402
 from sparseplan.profiles.gpu_spread import gpu_problems  # noqa: E402
 from sparseplan.profiles.stopwatch import gpu_stopwatch  # noqa: E402
 from sparseplan.profiles.store import save_profile  # noqa: E402
@@ -37,9 +39,25 @@ HOPPER = gpu_machine((9, 0), has_triton=True, has_cusparselt=True)
 def test_every_goal_has_a_sparse_and_a_dense_kernel() -> None:
     for case in cases():
         kernels = eligible(case.problem, HOPPER, REGISTRY)
-        assert any(kernel.patterns == ("dense",) for kernel in kernels), case.name
+        assert any(kernel.patterns == ("dense",) for kernel in (*kernels, *_dense(case.problem))), case.name
         assert any(kernel.patterns != ("dense",) for kernel in kernels), case.name
-    assert sum(case.asked is not None for case in cases()) == 7
+    assert sum(case.asked is not None for case in cases()) == 8
+
+
+def _dense(problem: Problem) -> tuple[KernelSpec, ...]:
+    return eligible(wide_problem(problem), HOPPER, REGISTRY)
+
+
+def test_sas_is_timed_against_the_dense_doubled_layer() -> None:
+    machine = gpu_machine((9, 0), has_triton=False, has_cusparselt=False)
+    problem = Problem(op="linear", n=100, c_in=96, c_out=60).with_sparsity("sas:1:2", 0.5)
+    case = Case(name="small", problem=problem, asked=1.4)
+    rows = list(measure_case(case, machine=machine, device=torch.device("cpu"), gpu=Ticking()))
+    assert {row.kernel for row in rows} == {
+        *("linear_dense_f32_nchw__cublas", "linear_dense_f32_nchw__cublas_fused"),
+        *("linear_sas_f32_halves_nchw__cublas", "linear_sas_f32_halves_nchw__cublas_fused"),
+    }
+    assert all(row.rel_error is not None and row.rel_error < 1e-5 and row.speedup is not None for row in rows)
 
 
 def test_kernels_are_checked_and_timed() -> None:
@@ -124,11 +142,16 @@ def test_planned_networks_are_measured(tmp_path: Path, monkeypatch: pytest.Monke
 def test_each_code_is_compiled_once() -> None:
     problems = [case.problem for case in cases()] + list(gpu_problems("standard")[:250])
     found = to_compile(problems, HOPPER)
-    assert 10 < len(found) < 100
-    assert len({specialisation(problem) for problem in found}) == len(found)
+    assert 10 < len(found) < 130
+    turned = [name for name, _ in found if "_turned_" in name]
+    assert 0 < len(turned) < len(found)
+    kinds = {specialisation(problem, innermost_of(kernel_named(name))) for name, problem in found}
+    assert len(kinds) == len(found)
     wide = Problem(op="linear", n=512, c_in=256, c_out=256, dtype="bfloat16").with_sparsity("block:64x64", 0.5)
     other = replace(wide, n=640, c_in=320)
-    assert to_compile([wide, other, replace(wide, c_in=250)], HOPPER) == (wide, replace(wide, c_in=250))
+    assert to_compile([wide, other, replace(wide, c_in=250)], HOPPER) == tuple(
+        ("linear_blocks_bf16_nchw__triton", problem) for problem in (wide, replace(wide, c_in=250))
+    )
 
 
 class _Once:

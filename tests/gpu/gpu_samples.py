@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from kernel_agreement import awkward_weights
 from torch import Tensor
 
 from sparseplan.kernels.gpu.machine import gpu_machine
+from sparseplan.kernels.inputs import LayerInputs, random_inputs
 from sparseplan.kernels.problem import Problem
-from sparseplan.kernels.weights import impose_pattern
+from sparseplan.kernels.weights import make_weight
 
 HOPPER = gpu_machine((9, 0), has_triton=True, has_cusparselt=True)
 AMPERE = gpu_machine((8, 0), has_triton=True, has_cusparselt=True)
@@ -38,15 +40,35 @@ LINEARS = {
 
 
 def weights(problem: Problem, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights with the zeros of the pattern, and with zeros that have nothing to do with it."""
-    dense = torch.randn(problem.weight_shape, generator=generator)
-    dense[dense == 0] = 1.0
-    single = torch.zeros_like(dense)
-    single[-1, -1, -1, -1] = 1.5
-    return {
-        "pattern": impose_pattern(dense, problem),
-        "scattered": dense * (torch.rand(problem.weight_shape, generator=generator) < 0.05),
-        "all_dense": dense,
-        "all_zero": torch.zeros_like(dense),
-        "single": single,
-    }
+    """Few weights where they are strewn: an interpreter takes its time for each."""
+    return awkward_weights(problem, generator, scattered=0.05)
+
+
+SAS_LAYERS = {
+    "tail": Problem(op="linear", n=150, c_in=72, c_out=136),
+    "bands": Problem(op="linear", n=1100, c_in=8, c_out=136),
+    "deep": Problem(op="linear", n=3, c_in=264, c_out=8),
+    "padded": Problem(op="conv2d", n=2, c_in=40, c_out=72, h_in=5, w_in=6, kernel=(3, 3), padding=(1, 1)),
+    "strided": Problem(
+        op="conv2d",
+        n=3,
+        c_in=8,
+        c_out=24,
+        h_in=9,
+        w_in=8,
+        kernel=(3, 2),
+        stride=(2, 3),
+        padding=(2, 1),
+        dilation=(1, 2),
+    ),
+}
+"""Tiles that end anywhere, more bands of tiles than one, and more steps than buffers."""
+
+
+def sas_inputs(shape: Problem) -> LayerInputs:
+    """A layer under SAS 1:2 and an input of it, with zeros among it."""
+    problem = shape.with_sparsity("sas:1:2", 0.5)
+    generator = torch.Generator().manual_seed(1)
+    inputs = random_inputs(problem, make_weight(problem, generator), generator)
+    inputs.x[0, ::3] = 0.0
+    return inputs

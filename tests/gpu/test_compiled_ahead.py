@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -21,12 +22,12 @@ MOST_STACK_BYTES = 64
 PROGRAM = """
 import json, sys
 from sparseplan.kernels.gpu.compile_ahead import compile_product
-from sparseplan.kernels.gpu.gather_product import tile_of
 from sparseplan.kernels.problem import Problem
-for text in sys.argv[1:]:
+innermost, *texts = sys.argv[1:]
+for text in texts:
     problem = Problem(**json.loads(text))
     for architecture in (80, 90):
-        found = compile_product(problem, tile_of(problem), architecture=architecture, adds=True)
+        found = compile_product(problem, architecture=architecture, innermost=innermost, adds=True)
         print(json.dumps({name: getattr(found, name) for name in (
             "registers", "shared_bytes", "stack_bytes", "matrix_unit", "asynchronous_copies")}
             | {"architecture": architecture, "wide": "cp.async.cg" in found.ptx}))
@@ -36,11 +37,26 @@ for text in sys.argv[1:]:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("layer", [LINEAR, CONV], ids=["linear", "conv2d"])
 def test_code_for_ampere_and_hopper(layer: dict[str, object], dtype: Dtype, triton_environment: dict[str, str]) -> None:
-    patterns = ("block:64x64", "block:32x32", "block:16x16", "shape")
-    problems = [layer | {"dtype": dtype, "pattern": pattern, "sparsity": 0.75} for pattern in patterns]
+    patterns = ("block:64x64", "block:16x16", "shape")
+    found = _compiled(
+        [layer | {"dtype": dtype, "pattern": each, "sparsity": 0.75} for each in patterns],
+        "channels",
+        triton_environment,
+    )
+    for each, pattern in zip(found, [pattern for pattern in patterns for _ in range(2)], strict=True):
+        _check(each, MOST_STACK_BYTES if pattern == "shape" else 0)
+
+
+def test_turned_rows_are_loaded_in_vectors(triton_environment: dict[str, str]) -> None:
+    problems = [LINEAR | {"dtype": dtype, "pattern": "64:2:16", "sparsity": 0.875} for dtype in ("float32", "bfloat16")]
+    for each in _compiled(problems, "rows", triton_environment):
+        _check(each, 0)
+
+
+def _compiled(problems: list[dict[str, object]], innermost: str, environment: dict[str, str]) -> list[dict[str, Any]]:
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(json.dumps, problems)],
-        env=triton_environment,
+        [sys.executable, "-c", PROGRAM, innermost, *map(json.dumps, problems)],
+        env=environment,
         capture_output=True,
         text=True,
         timeout=600,
@@ -48,13 +64,16 @@ def test_code_for_ampere_and_hopper(layer: dict[str, object], dtype: Dtype, trit
     )
     assert run.returncode == 0, run.stderr[-2000:]
     found = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(found) == 2 * len(patterns)
-    for each, pattern in zip(found, [pattern for pattern in patterns for _ in range(2)], strict=True):
-        assert each["matrix_unit"] == {80: "mma", 90: "wgmma"}[each["architecture"]], pattern
-        assert each["shared_bytes"] <= SHARED_BYTES[each["architecture"]], pattern
-        assert each["asynchronous_copies"], pattern
-        assert each["wide"], pattern
-        assert each["stack_bytes"] <= (MOST_STACK_BYTES if pattern == "shape" else 0), (pattern, each)
+    assert len(found) == 2 * len(problems)
+    return found
+
+
+def _check(each: dict[str, Any], most_stack_bytes: int) -> None:
+    assert each["matrix_unit"] == {80: "mma", 90: "wgmma"}[each["architecture"]], each
+    assert each["shared_bytes"] <= SHARED_BYTES[each["architecture"]], each
+    assert each["asynchronous_copies"], each
+    assert each["wide"], each
+    assert each["stack_bytes"] <= most_stack_bytes, each
 
 
 DIRECT_PROGRAM = """

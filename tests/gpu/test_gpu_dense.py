@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 from gpu_samples import CONVOLUTIONS, HOPPER, LINEARS
+from kernel_agreement import check_agreement
 
 from sparseplan.kernels.gpu.dense import KERNELS, library_cost
 from sparseplan.kernels.gpu.machine import gpu_machine
 from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.problem import Problem
-from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.kernels.spec import KernelSpec, Machine
 from sparseplan.kernels.weights import make_weight
@@ -26,10 +26,7 @@ def _agrees(kernel: KernelSpec, shape: Problem, device: str) -> None:
     plain = random_inputs(problem, make_weight(problem, generator), generator)
     added = plain.with_residual(generator)
     for inputs in (plain, added, replace(plain, bias=None), replace(plain, relu=False), replace(added, relu=False)):
-        there = inputs.on(torch.device(device))
-        with torch.inference_mode():
-            y = kernel.run(there.pack(kernel), there.x_for(kernel), there.residual_for(kernel))
-        assert relative_error(y.cpu(), inputs.expected()) <= error_limit(problem)
+        check_agreement(kernel, inputs, device=torch.device(device))
 
 
 @pytest.mark.parametrize("kernel", ON_ANY_DEVICE, ids=lambda kernel: kernel.name)
@@ -64,5 +61,15 @@ def test_cost_counts_whole_tiles() -> None:
 
 def test_every_gpu_kernel_is_tested_somewhere() -> None:
     """Each family has its own test file here; a new one must be added to this list with its tests."""
-    tested = ("__cublas", "__cublas_fused", "__cudnn", "__cudnn_fused", "__triton", "__cusparselt", "__cutlass")
+    tested = (
+        "__cublas",
+        "__cublas_fused",
+        "__cudnn",
+        "__cudnn_fused",
+        "__triton",
+        "__cusparselt",
+        "__cutlass",
+        "__mma_sp",
+        "__wgmma_sp",
+    )
     assert all(kernel.name.endswith(tested) for kernel in REGISTRY if kernel.device == "cuda")

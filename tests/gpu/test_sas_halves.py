@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 from gpu_samples import CONVOLUTIONS, HOPPER, LINEARS
+from kernel_agreement import check_agreement
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.gpu.sas_halves import KERNELS
 from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.problem import Problem
-from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY
 from sparseplan.kernels.spec import KernelSpec
 from sparseplan.kernels.weights import make_weight
@@ -26,13 +26,7 @@ def _agrees(kernel: KernelSpec, shape: Problem, device: str) -> None:
     plain = random_inputs(problem, make_weight(problem, generator), generator)
     plain.x[0, ::3] = 0.0
     for inputs in (plain, plain.with_residual(generator), replace(plain, bias=None, relu=False)):
-        there = inputs.on(torch.device(device))
-        with torch.inference_mode():
-            x = there.x_for(kernel)
-            before = x.clone()
-            y = kernel.run(there.pack(kernel), x, there.residual_for(kernel))
-        assert torch.equal(x, before)
-        assert relative_error(y.cpu(), inputs.expected()) <= error_limit(problem)
+        check_agreement(kernel, inputs, device=torch.device(device))
 
 
 @pytest.mark.parametrize("kernel", ON_ANY_DEVICE, ids=lambda kernel: kernel.name)

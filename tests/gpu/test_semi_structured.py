@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 from gpu_samples import AMPERE, HOPPER
+from kernel_agreement import check_agreement
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.gpu.machine import detect_gpu, gpu_machine
 from sparseplan.kernels.gpu.semi_structured import KERNELS, is_two_of_four, pack_two_of_four
 from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.problem import Problem
-from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.spec import KernelSpec
 from sparseplan.kernels.weights import make_weight
 
@@ -66,7 +66,4 @@ def test_against_reference_on_a_gpu(kernel: KernelSpec, n: int) -> None:
     generator = torch.Generator().manual_seed(2)
     plain = random_inputs(problem, make_weight(problem, generator), generator)
     for inputs in (plain, plain.with_residual(generator), replace(plain, bias=None, relu=False)):
-        there = inputs.on(torch.device("cuda"))
-        with torch.inference_mode():
-            y = kernel.run(there.pack(kernel), there.x_for(kernel), there.residual_for(kernel))
-        assert relative_error(y.cpu(), inputs.expected()) <= error_limit(problem)
+        check_agreement(kernel, inputs, device=torch.device("cuda"))

@@ -73,6 +73,23 @@ def test_nm_keeps_the_largest_n_of_each_m(shape: tuple[int, ...], n: int, more: 
         assert bool((weakest_kept >= strongest_lost).all())
 
 
+@settings(deadline=None)
+@given(shape=SHAPES, n=st.integers(1, 2), more=st.integers(1, 4), v=st.integers(2, 5))
+def test_outputs_that_share_columns_keep_the_strongest(shape: tuple[int, ...], n: int, more: int, v: int) -> None:
+    m = 2 * n + more
+    weight = _weight(shape)
+    mask = magnitude_mask(weight, parse_pattern(f"{v}:{n}:{m}"), 0.0)
+    for top in range(0, shape[0], v):
+        for start in range(0, shape[1], m):
+            group, kept = (each[top : top + v, start : start + m] for each in (weight, mask))
+            assert bool((kept.sum(dim=1) == min(n, group.shape[1])).all())
+            columns = kept.any(dim=0)
+            assert int(columns.sum(dim=0).amax()) <= 2 * n
+            # Nothing that is left out of the columns that all use would have made a stronger one.
+            strongest = group.square().sum(dim=0).topk(min(2 * n, group.shape[1]), dim=0).values.amin(dim=0)
+            assert bool((group.square().sum(dim=0) >= strongest * (1 - 1e-5))[columns.nonzero(as_tuple=True)].all())
+
+
 def test_strongest_groups_survive() -> None:
     weight = torch.ones(4, 3, 2, 2) * torch.tensor([1.0, 4.0, 2.0, 3.0]).view(4, 1, 1, 1)
     mask = magnitude_mask(weight, parse_pattern("filter"), 0.5)

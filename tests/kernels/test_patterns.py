@@ -37,6 +37,18 @@ def test_nm_dictates_its_sparsity() -> None:
     assert pattern.fixed_sparsity == 0.75
 
 
+def test_outputs_may_share_their_columns() -> None:
+    pattern = parse_pattern("64:2:8")
+    (part,) = pattern.parts
+    assert part == NmPart(name="64:2:8", n=2, m=8, v=64)
+    assert part.columns == 4
+    assert pattern.kinds == ("v:n:m",)
+    assert pattern.fixed_sparsity == 0.75
+    for wrong in ("1:2:8", "64:2:4", "64:8:2"):
+        with pytest.raises(InputError, match="unknown sparsity pattern"):
+            parse_pattern(wrong)
+
+
 def test_sas_leaves_weights_free() -> None:
     pattern = parse_pattern("sas:1:2")
     assert pattern.parts == (SasPart(name="sas:1:2", n=1, m=2),)

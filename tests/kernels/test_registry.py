@@ -1,26 +1,20 @@
 """Every kernel of the registry on awkward shapes and weights, against the reference."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from kernel_agreement import awkward_weights, check_agreement, fill_new_memory_with_nan
 
 from sparseplan.kernels.cpu import detect_machine
-from sparseplan.kernels.dense import SHORT_DTYPES, TORCH_DTYPES
+from sparseplan.kernels.dense import SHORT_DTYPES
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.inputs import random_inputs
-from sparseplan.kernels.layout import activation_shape, is_in_layout
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.kernels.problem import Problem
-from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.registry import REGISTRY, kernel_named
-from sparseplan.kernels.reorder import from_layout
 from sparseplan.kernels.spec import KernelSpec, Machine
-from sparseplan.kernels.weights import impose_pattern
 
 CONVOLUTIONS = {
     "odd": Problem(op="conv2d", n=3, c_in=7, c_out=5, h_in=9, w_in=11, kernel=(3, 3), padding=(1, 1)),
@@ -56,14 +50,13 @@ UNITS_OF_DTYPE = {
 }
 ON_THE_CPU = tuple(kernel for kernel in REGISTRY if kernel.device == "cpu")
 """Those of other devices are tested in `tests/gpu`."""
+SCATTERED = 0.2
 EXAMPLES_OF_KIND = {"block": ("block:4x2",), "n:m": ("2:4",), "sas": ("sas:1:2", "sas:1:4")}
 
 
 @pytest.fixture(autouse=True)
 def _fresh_memory_holds_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An output that a kernel forgets to write stays NaN."""
-    for home, name in ((torch, "empty"), (Tensor, "new_empty")):
-        monkeypatch.setattr(home, name, _filled_with_nan(getattr(home, name)))
+    fill_new_memory_with_nan(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -71,14 +64,6 @@ def _torch_threads_are_restored() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def _filled_with_nan(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def allocate_nan(*arguments: Any, **options: Any) -> Tensor:
-        fresh = allocate(*arguments, **options)
-        return fresh.fill_(math.nan) if fresh.is_floating_point() else fresh
-
-    return allocate_nan
 
 
 def _cases() -> Iterator[object]:
@@ -100,27 +85,11 @@ def _under(problem: Problem, kernel: KernelSpec, pattern: str) -> Problem:
     return replace(sized, dtype=kernel.dtype)
 
 
-def _weights(problem: Problem, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights with the zeros of the pattern, and with zeros that have nothing to do with it."""
-    dense = torch.randn(problem.weight_shape, generator=generator)
-    dense[dense == 0] = 1.0
-    single = torch.zeros_like(dense)
-    single[-1, -1, -1, -1] = 1.5
-    return {
-        "pattern": impose_pattern(dense, problem),
-        "scattered": dense * (torch.rand(problem.weight_shape, generator=generator) < 0.2),
-        "all_dense": dense,
-        "all_zero": torch.zeros_like(dense),
-        "single": single,
-    }
-
-
 @pytest.mark.parametrize(("kernel", "problem"), tuple(_cases()))
 def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
     machine = detect_machine()
     torch.set_num_threads(problem.threads)
     generator = torch.Generator().manual_seed(1)
-    dtype = TORCH_DTYPES[kernel.dtype]
     reasons = []
     patterns = patterns_of(kernel)
     for pattern in patterns:
@@ -131,26 +100,11 @@ def test_kernel_against_reference(kernel: KernelSpec, problem: Problem) -> None:
         if reason := kernel.why_unsupported(sized, machine):
             reasons.append(reason)
             continue
-        for name, weight in _weights(sized, generator).items():
+        for name, weight in awkward_weights(sized, generator, scattered=SCATTERED).items():
             plain = random_inputs(sized, weight, generator)
             added = plain.with_residual(generator)
             for inputs in (plain, replace(added, bias=None, relu=False), added):
-                arguments = (inputs.x_for(kernel), inputs.residual_for(kernel))
-                before = tuple(None if taken is None else taken.clone() for taken in (inputs.weight, *arguments))
-                with torch.inference_mode():
-                    packed = inputs.pack(kernel)
-                    y, again = kernel.run(packed, *arguments), kernel.run(packed, *arguments)
-                where = f"{pattern}, weight {name}, relu {inputs.relu}, residual {inputs.residual is not None}"
-                assert y.shape == activation_shape(sized.output_shape, kernel.layout), where
-                assert y.dtype == dtype, where
-                assert is_in_layout(y, kernel.layout), where
-                plainly = from_layout(y, kernel.layout, sized.n)
-                assert relative_error(plainly, inputs.expected()) <= error_limit(sized), where
-                assert torch.equal(plainly, from_layout(again, kernel.layout, sized.n)), (
-                    f"{where}: the second run differs"
-                )
-                for taken, copy in zip((inputs.weight, *arguments), before, strict=True):
-                    assert taken is copy or torch.equal(taken, copy), f"{where}: an argument was changed"
+                check_agreement(kernel, inputs, where=f"{pattern}, weight {name},", runs=2)
     if len(reasons) == len(patterns):
         pytest.skip(reasons[0])
 
@@ -165,7 +119,7 @@ def test_foreign_residual_is_refused(kernel: KernelSpec) -> None:
     if reason := kernel.why_unsupported(sized, detect_machine()):
         pytest.skip(reason)
     generator = torch.Generator().manual_seed(1)
-    weight = _weights(sized, generator)["pattern"]
+    weight = awkward_weights(sized, generator, scattered=SCATTERED)["pattern"]
     weight[0] = 0.0
     inputs = random_inputs(sized, weight, generator).with_residual(generator)
     packed, x, right = inputs.pack(kernel), inputs.x_for(kernel), inputs.residual_for(kernel)

@@ -18,7 +18,7 @@ from sparseplan.planner.removal import PrunedLayer, remove_weights
 
 PATTERNS = (
     *("unstructured", "block:4x1", "block:2x2", "block:3x2", "shape", "filter", "channel", "filter2d"),
-    *("2:4", "1:4", "filter+shape", "channel+block:2x2", "filter+2:4"),
+    *("2:4", "1:4", "2:1:3", "filter+shape", "channel+block:2x2", "filter+2:4"),
 )
 
 

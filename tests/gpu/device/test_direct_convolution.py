@@ -8,34 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 from gpu_samples import CONVOLUTIONS, HOPPER, weights
+from kernel_agreement import check_agreement
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.gpu.direct_convolution import KERNELS, tile_pixels
-from sparseplan.kernels.inputs import LayerInputs, random_inputs
-from sparseplan.kernels.reference import error_limit, relative_error
+from sparseplan.kernels.inputs import random_inputs
 
 (KERNEL,) = KERNELS
-MOST_WEIGHTS = 60
-
-
-@pytest.fixture(autouse=True)
-def _fresh_memory_holds_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An output that a kernel forgets to write stays NaN."""
-    allocate = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *shape, **options: _filled(allocate(*shape, **options)))
-
-
-def _filled(fresh: torch.Tensor) -> torch.Tensor:
-    return fresh.fill_(math.nan) if fresh.is_floating_point() else fresh
-
-
-def _agrees(inputs: LayerInputs, device: torch.device) -> None:
-    there = inputs.on(device)
-    with torch.inference_mode():
-        packed, x, added = there.pack(KERNEL), there.x_for(KERNEL), there.residual_for(KERNEL)
-        y = KERNEL.run(packed, x, added)
-    assert y.is_contiguous()
-    assert relative_error(y.cpu(), inputs.expected()) <= error_limit(inputs.problem)
+MOST_WEIGHTS = 30
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
@@ -45,8 +25,8 @@ def test_against_reference(name: str, device: torch.device) -> None:
     problem = shape.with_sparsity("unstructured", max(0.5, 1.0 - MOST_WEIGHTS / shape.weight_count))
     generator = torch.Generator().manual_seed(1)
     plain = random_inputs(problem, weights(problem, generator)["pattern"], generator)
-    _agrees(plain, device)
-    _agrees(replace(plain.with_residual(generator), bias=None, relu=False), device)
+    check_agreement(KERNEL, plain, device=device, runs=2)
+    check_agreement(KERNEL, replace(plain.with_residual(generator), bias=None, relu=False), device=device)
 
 
 @pytest.mark.parametrize("name", ["all_zero", "single", "all_dense"])
@@ -54,7 +34,7 @@ def test_any_zeros_are_right(name: str, device: torch.device) -> None:
     problem = CONVOLUTIONS["strided_padded"].with_sparsity("unstructured", 0.9)
     problem = replace(problem, c_in=4, c_out=5)
     generator = torch.Generator().manual_seed(2)
-    _agrees(random_inputs(problem, weights(problem, generator)[name], generator), device)
+    check_agreement(KERNEL, random_inputs(problem, weights(problem, generator)[name], generator), device=device)
 
 
 def test_infinite_pixels_stay_where_they_are(device: torch.device) -> None:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 from gpu_samples import CONVOLUTIONS, HOPPER, LINEARS, weights
+from kernel_agreement import check_agreement
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.gpu import gather_product
 from sparseplan.kernels.gpu.gather_product import KERNELS, pack_product, run_product, tile_of
-from sparseplan.kernels.inputs import LayerInputs, random_inputs
+from sparseplan.kernels.inputs import random_inputs
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.reference import error_limit, relative_error
 from sparseplan.kernels.spec import KernelSpec
 
-PATTERNS = {"block": ("block:16x16", "block:32x32", "block:64x64", "block:16x64"), "shape": ("shape",), "channel": ()}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_memory_holds_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An output that a kernel forgets to write stays NaN."""
-    allocate = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *shape, **options: _filled(allocate(*shape, **options)))
-
-
-def _filled(fresh: torch.Tensor) -> torch.Tensor:
-    return fresh.fill_(math.nan) if fresh.is_floating_point() else fresh
+PATTERNS = {
+    "block": ("block:16x16", "block:32x32", "block:64x64", "block:16x64"),
+    "shape": ("shape",),
+    "channel": (),
+    "v:n:m": ("16:2:16", "32:1:4"),
+}
 
 
 def _cases() -> Iterator[object]:
@@ -42,28 +36,14 @@ def _cases() -> Iterator[object]:
                     yield pytest.param(kernel, sized, id=f"{kernel.name}-{name}-{pattern}")
 
 
-def _agrees(kernel: KernelSpec, inputs: LayerInputs, device: torch.device) -> None:
-    there = inputs.on(device)
-    with torch.inference_mode():
-        packed, taken = there.pack(kernel), (there.x_for(kernel), there.residual_for(kernel))
-        before = [None if one is None else one.clone() for one in taken]
-        y, again = kernel.run(packed, *taken), kernel.run(packed, *taken)
-    assert (tuple(y.shape), y.dtype) == (inputs.problem.output_shape, inputs.x.dtype)
-    assert y.is_contiguous(memory_format=torch.channels_last if y.dim() == 4 else torch.contiguous_format)
-    assert relative_error(y.cpu(), inputs.expected()) <= error_limit(inputs.problem)
-    assert torch.equal(y, again), "the second run differs"
-    assert all(one is copy or torch.equal(one, copy) for one, copy in zip(taken, before, strict=True))
-
-
 @pytest.mark.parametrize(("kernel", "problem"), tuple(_cases()))
 def test_against_reference(kernel: KernelSpec, problem: Problem, device: torch.device) -> None:
     if reason := kernel.why_unsupported(problem, HOPPER):
         pytest.skip(reason)
     generator = torch.Generator().manual_seed(1)
     plain = random_inputs(problem, weights(problem, generator)["pattern"], generator)
-    _agrees(kernel, plain, device)
-    _agrees(kernel, replace(plain.with_residual(generator), bias=None, relu=False), device)
-    _agrees(kernel, plain.with_residual(generator), device)
+    check_agreement(kernel, plain.with_residual(generator), device=device)
+    check_agreement(kernel, replace(plain, bias=None, relu=False), device=device)
 
 
 @pytest.mark.parametrize("name", ["scattered", "all_dense", "all_zero", "single"])
@@ -72,7 +52,7 @@ def test_any_zeros_are_right(kernel: KernelSpec, name: str, device: torch.device
     shape = (CONVOLUTIONS if kernel.op == "conv2d" else LINEARS)["tail"]
     problem = replace(shape, dtype=kernel.dtype).with_sparsity(kernel.patterns[0].replace("block", "block:32x16"), 0.6)
     generator = torch.Generator().manual_seed(2)
-    _agrees(kernel, random_inputs(problem, weights(problem, generator)[name], generator), device)
+    check_agreement(kernel, random_inputs(problem, weights(problem, generator)[name], generator), device=device, runs=2)
 
 
 def test_columns_and_channels_together(device: torch.device) -> None:
@@ -82,7 +62,7 @@ def test_columns_and_channels_together(device: torch.device) -> None:
         inputs = random_inputs(problem, weights(problem, generator)["pattern"], generator)
         for kernel in KERNELS:
             if kernel.why_unsupported(problem, HOPPER) is None:
-                _agrees(kernel, inputs, device)
+                check_agreement(kernel, inputs, device=device)
 
 
 def test_other_tiles_agree(device: torch.device) -> None:

@@ -13,6 +13,7 @@ from planned_gpu import KERNELS, SHAPE, gpu_plan, pruned_net
 from sparseplan.kernels.gpu.machine import detect_gpu
 from sparseplan.kernels.progress import silent
 from sparseplan.kernels.spec import Machine
+from sparseplan.profiles.cuda_timing import MIN_SPAN_S
 from sparseplan.profiles.stopwatch import Stopwatch, gpu_stopwatch, stopwatch_of
 from sparseplan.runtime import bench
 from sparseplan.runtime.bench import take
@@ -28,7 +29,7 @@ WAYS: tuple[Host, ...] = ("channels_last", "graph")
 
 @pytest.fixture(scope="session")
 def watch(device: torch.device) -> Stopwatch:
-    return stopwatch_of("cuda") if device.type == "cuda" else gpu_stopwatch(device, FakeGpu())
+    return stopwatch_of("cuda") if device.type == "cuda" else gpu_stopwatch(device, FakeGpu(launch_s=MIN_SPAN_S))
 
 
 @pytest.fixture(scope="session")
