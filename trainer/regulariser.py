@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..kernels.errors import InputError
+from ..kernels.errors import InputError, UnsupportedError
 from ..kernels.groups import magnitude_mask
 from ..kernels.pattern import NmPart, Pattern
 from ..kernels.weight_view import weight_view
@@ -32,6 +32,7 @@ from ..planner.store import load_plan
 from .assignment import Assignment, assignment_of
 from .group_lasso import cut_small, ssl_subgradient, structured_parts
 from .hidden import HiddenWeights
+from .low_rank import low_rank_layers
 from .masked_width import MaskedWidth
 from .masks import MaskedLayer, hold_gradients, hold_optimizer, masked_layers, take_refitted, update_masks
 from .schema import NmMethod, RegulariserState, Structured, TrainConfig
@@ -81,10 +82,15 @@ def prepare(
     InputError
         If the plan is for another model, or the optimiser does not hold a planned weight.
     UnsupportedError
-        If a pattern is not one of weights (SAS).
+        If a pattern is not one of weights (SAS), or brings a layer to low rank.
     """
     plan = plan if isinstance(plan, Plan) else load_plan(Path(plan))
     check_plan_fits(plan, model)
+    if low_rank_layers(plan):
+        raise UnsupportedError(
+            f"the plan brings {', '.join(low_rank_layers(plan))} to low rank, which no mask holds; train it with "
+            "'sparseplan train', or plan without the pattern lowrank"
+        )
     regulariser = Regulariser(model, assignment_of(plan), optimizer, options=options)
     regulariser.start()
     return regulariser

@@ -146,7 +146,9 @@ def _run(
 ) -> Outcome:
     torch.manual_seed(seed)
     network = variant.network(seed).to(options.device)
-    config = make_config({"epochs": options.epochs, "seed": seed, **variant.recipe})
+    config = make_config(
+        {"epochs": options.epochs, "seed": seed, "autocast_bfloat16": options.bfloat16, **variant.recipe}
+    )
     folder = _folder(variant.name, seed, options)
     history = train(
         network,
