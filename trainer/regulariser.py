@@ -118,6 +118,17 @@ class Regulariser:
         return not self._final
 
     @property
+    def renews_next(self) -> bool:
+        """Whether the next `step` renews the masks."""
+        steps = self._steps + 1
+        return not self._final and (steps >= self.options.prune_steps or steps % MASK_EVERY == 0)
+
+    @property
+    def masks_alone(self) -> bool:
+        """Whether nothing but fixed masks acts between two renewals."""
+        return not self._hidden and not any(True for _ in self._sub_gradient())
+
+    @property
     def strength(self) -> Mapping[str, float]:
         """Of each penalised target, as it is steered."""
         return self._strength
@@ -136,7 +147,7 @@ class Regulariser:
             return
         self._pending_rate += float(self._optimizer.param_groups[0]["lr"])
         for hidden in self._hidden.values():
-            hidden.after_step(renew=self._steps % NM_EVERY == 0)
+            hidden.after_step(renew=self._renews_hidden())
         if self._steps >= self.options.prune_steps:
             self.finish()
             return
@@ -223,6 +234,10 @@ class Regulariser:
         for name, emergence in seen.items():
             self._strength[name] = steer(self._strength[name], emergence, first=self._first[name])
         self._updated, self._pending_rate = self._steps, 0.0
+
+    def _renews_hidden(self) -> bool:
+        """Whether masks of hidden weights are made anew between two updates."""
+        return self._steps % NM_EVERY == 0
 
     def _masked(self) -> list[MaskedLayer | MaskedWidth]:
         """What a mask alone holds."""
