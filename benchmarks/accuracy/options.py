@@ -30,7 +30,7 @@ class ExperimentOptions:
     only : tuple of str
         Names of the variants to train; none means all.
     measure : bool
-        Time the networks that have a plan, once all are trained.
+        Time the pruned networks, once all are trained.
     bfloat16 : bool
         Train with bfloat16 autocast.
     """
@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser, *, epochs: int) -> None:
     parser.add_argument("--profile", metavar="P", help="machine to plan for, a path or ref:NAME (OUT/profile.json)")
     parser.add_argument("--only", default="", metavar="A,B", help="variants to train, by name (all)")
     parser.add_argument("--bfloat16", action="store_true", help="train with bfloat16 autocast")
-    parser.add_argument("--measure", action="store_true", help="at the end time the planned networks; be idle then")
+    parser.add_argument("--measure", action="store_true", help="at the end time the pruned networks; be idle then")
 
 
 def options_of(arguments: argparse.Namespace, *, progress: Progress = silent) -> ExperimentOptions:

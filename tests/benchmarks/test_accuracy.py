@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.accuracy import variant
+from benchmarks.accuracy import measure_pruned, variant
 from benchmarks.accuracy.__main__ import EXPERIMENTS, main
 from benchmarks.accuracy.count import count_work
 from benchmarks.accuracy.filters import multiply_adds, narrow_to
@@ -26,7 +27,7 @@ from sparseplan.planner.batch_statistics import batch_statistics
 from sparseplan.planner.capture import capture
 from sparseplan.planner.couple import couple
 from sparseplan.planner.widths import GroupLevels, layer_axes
-from sparseplan.trainer.assignment import LayerSparsity
+from sparseplan.trainer.assignment import LayerSparsity, WidthSparsity
 from sparseplan.trainer.data import DataSplits, Split
 from sparseplan.trainer.masks import masked_layers, update_masks
 from sparseplan.trainer.sas import convert
@@ -128,6 +129,23 @@ def test_times_of_targets_make_the_trade_off(tmp_path: Path) -> None:
     plot_results(tmp_path, [base, slower], folder_of=lambda name, seed: RunFolder(tmp_path / name))
     assert (tmp_path / "trade-off.svg").read_text().startswith("<?xml")
     assert not (tmp_path / "curves.svg").exists()
+
+
+def test_pruned_networks_are_timed_without_what_they_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure_pruned, "LAYER_BUDGET_S", 0.01)
+    monkeypatch.setattr(measure_pruned, "NETWORK_BUDGET_S", 0.01)
+    monkeypatch.setattr(measure_pruned, "HOSTS", ("eager",))
+    dense, image = net().eval(), torch.randn(4, 1, 8, 8)
+    (group,) = (each for each in couple(dense, image, layers=["0", "2", "4"]).groups if each.name == "0")
+    shapes = LayerSparsity(name="2", pattern=parse_pattern("shape"), sparsity=0.5)
+    assignment = (WidthSparsity(group=group, kept=2), shapes)
+    pruned = copy.deepcopy(dense)
+    update_masks(masked_layers(pruned, assignment), done_frac=1.0)
+    times = measure_pruned.measure_pruned(dense, pruned, assignment, image)
+    assert times.layers.keys() == {"0", "2"}  # the linear lost nothing
+    assert min(times.time_s, times.dense_time_s, *(time_s for pair in times.layers.values() for time_s in pair)) > 0
+    with pytest.raises(InputError, match="the plan keeps 2 of 4"):
+        measure_pruned.measure_pruned(dense, dense, assignment, image)
 
 
 def test_rows_and_columns_are_those_of_the_paper() -> None:
