@@ -42,19 +42,14 @@ class Rise:
     error: float
 
 
-def choice_mask(model: nn.Module, choice: WeightChoice) -> Tensor:
-    """The mask [K, C, R, S] that training to this choice starts from."""
-    return magnitude_mask(layer_weight(model, choice.layer), parse_pattern(choice.pattern), choice.sparsity)
-
-
 def pruned_at_once(model: nn.Module) -> PrunedWeight:
     """Weights by magnitude alone, or brought to low rank, as training starts from them."""
 
     def pruned(choice: WeightChoice) -> Tensor:
+        weight = layer_weight(model, choice.layer)
         if choice.pattern == LOW_RANK:
-            weight = layer_weight(model, choice.layer)
             return low_rank(weight, ranks_for(tuple(weight.shape), choice.sparsity))
-        return layer_weight(model, choice.layer) * choice_mask(model, choice)
+        return weight * magnitude_mask(weight, parse_pattern(choice.pattern), choice.sparsity)
 
     return pruned
 
