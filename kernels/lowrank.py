@@ -20,6 +20,7 @@ Kim et al., Compression of deep convolutional neural networks for fast and low p
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -41,25 +42,51 @@ Packed = tuple[dense.PackedConv | dense.PackedLinear, ...]
 
 
 def ranks_of(problem: Problem) -> tuple[int, int]:
-    """(r_in, r_out) that save `problem.sparsity` of the weights or little more; equal where the kernel is 1x1.
+    """(r_in, r_out) that save `problem.sparsity` of the weights or little more; see `ranks_for`."""
+    return ranks_for(problem.weight_shape, problem.sparsity)
+
+
+def ranks_for(weight_shape: tuple[int, ...], sparsity: float) -> tuple[int, int]:
+    """(r_in, r_out) that save a share of the weights of [K, C, R, S] or little more; equal where the kernel is 1x1.
 
     The two ranks of a Tucker-2 are the same share of their channels.
     """
-    k, c, *kernel = problem.weight_shape
-    kept = (1.0 - problem.sparsity) * problem.weight_count
+    k, c, *kernel = weight_shape
+    count = math.prod(weight_shape)
+    kept = (1.0 - sparsity) * count
     if tuple(kernel) == MATRIX:
         rank = max(1, min(int(kept / (k + c)), k, c))
         return rank, rank
     # share**2 * C K R S + share * (C**2 + K**2) = kept
-    outer, inner = float(c * c + k * k), float(problem.weight_count)
+    outer, inner = float(c * c + k * k), float(count)
     share = (math.sqrt(outer**2 + 4.0 * inner * kept) - outer) / (2.0 * inner)
     return max(1, min(int(share * c), c)), max(1, min(int(share * k), k))
 
 
 def low_rank(weight: Tensor, ranks: tuple[int, int]) -> Tensor:
     """The weight [K, C, R, S] brought to (r_in, r_out): the best there is for 1x1, close to it for other kernels."""
-    to_inner, core, to_outer = _tucker(weight.double(), ranks)
-    return torch.einsum("ko,oirs,ic->kcrs", to_outer, core, to_inner).to(weight.dtype)
+    return low_ranks(weight, [ranks])[0]
+
+
+def low_ranks(weight: Tensor, ranks: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The same for several ranks, from one decomposition."""
+    exact = weight.detach().double()
+    bases = _bases(exact)
+    return [multiply_factors(_factors(exact, bases, each)).to(weight.dtype) for each in ranks]
+
+
+def factorise(weight: Tensor, ranks: tuple[int, int]) -> tuple[Tensor, ...]:
+    """The weights [K, C, R, S] of the thin layers in a row, float64: two of a 1x1 kernel, three of another."""
+    exact = weight.detach().double()
+    return _factors(exact, _bases(exact), ranks)
+
+
+def multiply_factors(factors: Sequence[Tensor]) -> Tensor:
+    """The weight [K, C, R, S] of the one layer that thin layers in a row amount to."""
+    first, last = factors[0].flatten(1), factors[-1]
+    if len(factors) == 2:
+        return torch.einsum("ki,ic->kc", last.flatten(1), first)[:, :, None, None]
+    return torch.einsum("ko,oirs,ic->kcrs", last.flatten(1), factors[1], first)
 
 
 def stages_of(problem: Problem, ranks: tuple[int, int]) -> tuple[Problem, ...]:
@@ -79,14 +106,9 @@ def stages_of(problem: Problem, ranks: tuple[int, int]) -> tuple[Problem, ...]:
 def pack(problem: Problem, weight: Tensor, bias: Tensor | None, relu: bool) -> Packed:
     """Factorise the weight to the least ranks that give it back within `TOLERANCES`, and pack each factor."""
     exact = weight.detach().double()
-    ranks = _least_ranks(exact, TOLERANCES[problem.dtype])
+    ranks = least_ranks(exact, TOLERANCES[problem.dtype])
     stages = stages_of(problem, ranks)
-    if len(stages) == 1:
-        factors: tuple[Tensor, ...] = (exact,)
-    else:
-        to_inner, core, to_outer = _tucker(exact, ranks)
-        first, last = to_inner[:, :, None, None], to_outer[:, :, None, None]
-        factors = (first, torch.einsum("ko,oirs->kirs", to_outer, core)) if len(stages) == 2 else (first, core, last)
+    factors = (exact,) if len(stages) == 1 else factorise(exact, ranks)
     pack_dense = dense.pack_conv2d_onednn if problem.op == "conv2d" else dense.pack_linear_onednn
     end = len(stages) - 1
     return tuple(
@@ -132,22 +154,31 @@ def why_unsupported(problem: Problem, machine: Machine) -> str | None:
     return dense.why_onednn_unsupported(problem, machine)
 
 
-def _tucker(weight: Tensor, ranks: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """([r_in, C], [r_out, r_in, R, S], [K, r_out]): leading singular vectors, and the weight seen through them."""
-    to_inner = _vectors(weight.transpose(0, 1))[:, : ranks[0]].T
-    to_outer = _vectors(weight)[:, : ranks[1]]
-    core = torch.einsum("ko,kcrs,ic->oirs", to_outer, weight, to_inner)
-    return to_inner, core, to_outer
+def least_ranks(weight: Tensor, tolerance: float) -> tuple[int, int]:
+    """The least (r_in, r_out) whose factors give [K, C, R, S] back, but for so much of its Frobenius norm."""
+    sides = (weight.transpose(0, 1), weight)
+    r_in, r_out = (_rank(torch.linalg.svdvals(side.flatten(1).double()), tolerance) for side in sides)
+    return (r_in, r_out) if tuple(weight.shape[2:]) != MATRIX else (min(r_in, r_out),) * 2
+
+
+def _bases(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular vectors, leading ones first, [C, ...] of the input channels and [K, ...] of the output channels."""
+    return _vectors(weight.transpose(0, 1)), _vectors(weight)
+
+
+def _factors(weight: Tensor, bases: tuple[Tensor, Tensor], ranks: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Leading singular vectors, and the weight seen through them."""
+    to_inner, to_outer = bases[0][:, : ranks[0]].T, bases[1][:, : ranks[1]]
+    first, last = to_inner[:, :, None, None], to_outer[:, :, None, None]
+    if tuple(weight.shape[2:]) == MATRIX:
+        inner = torch.einsum("kc,ic->ki", weight.flatten(1), to_inner)
+        return first, (to_outer @ (to_outer.T @ inner))[:, :, None, None]
+    return first, torch.einsum("ko,kcrs,ic->oirs", to_outer, weight, to_inner), last
 
 
 def _vectors(weight: Tensor) -> Tensor:
     vectors: Tensor = torch.linalg.svd(weight.flatten(1), full_matrices=False).U
     return vectors
-
-
-def _least_ranks(weight: Tensor, tolerance: float) -> tuple[int, int]:
-    r_in, r_out = (_rank(torch.linalg.svdvals(side.flatten(1)), tolerance) for side in (weight.transpose(0, 1), weight))
-    return (r_in, r_out) if weight.shape[2:] != MATRIX else (min(r_in, r_out),) * 2
 
 
 def _rank(singular: Tensor, tolerance: float) -> int:

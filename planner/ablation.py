@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.groups import magnitude_mask
-from ..kernels.pattern import parse_pattern
+from ..kernels.lowrank import low_rank, ranks_for
+from ..kernels.pattern import LOW_RANK, parse_pattern
 from .calibration import Labelled, sample_losses
 from .layer_weights import layer_weight, replaced
 
@@ -41,14 +42,16 @@ class Rise:
     error: float
 
 
-def choice_mask(model: nn.Module, choice: WeightChoice) -> Tensor:
-    """The mask [K, C, R, S] that training to this choice starts from."""
-    return magnitude_mask(layer_weight(model, choice.layer), parse_pattern(choice.pattern), choice.sparsity)
+def pruned_at_once(model: nn.Module) -> PrunedWeight:
+    """Weights by magnitude alone, or brought to low rank, as training starts from them."""
 
+    def pruned(choice: WeightChoice) -> Tensor:
+        weight = layer_weight(model, choice.layer)
+        if choice.pattern == LOW_RANK:
+            return low_rank(weight, ranks_for(tuple(weight.shape), choice.sparsity))
+        return weight * magnitude_mask(weight, parse_pattern(choice.pattern), choice.sparsity)
 
-def masked_weights(model: nn.Module) -> PrunedWeight:
-    """Weights by magnitude alone, as training starts from them."""
-    return lambda choice: layer_weight(model, choice.layer) * choice_mask(model, choice)
+    return pruned
 
 
 class Ablation:

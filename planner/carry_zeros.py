@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..kernels.pattern import parse_pattern
-from .ablation import PrunedWeight, WeightChoice, choice_mask
+from .ablation import PrunedWeight, WeightChoice, pruned_at_once
 from .layer_weights import layer_weight, replaced
 from .narrow import left_of, mask_of_left, unit_order
 from .network_time import Network, Picked
@@ -95,4 +95,4 @@ class Stitcher:
         if (len(rows), len(columns)) != tuple(weight.shape[:2]):
             pattern = parse_pattern(choice.pattern)
             return weight * mask_of_left(weight, (rows, columns), pattern, choice.sparsity)
-        return weight.clone() if self._refitted is not None else weight * choice_mask(self._model, choice)
+        return weight.clone() if self._refitted is not None else pruned_at_once(self._model)(choice)

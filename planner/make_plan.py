@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError, UnsupportedError
-from ..kernels.pattern import SasPart, parse_pattern
+from ..kernels.pattern import LOW_RANK, SasPart, parse_pattern
 from ..kernels.progress import Progress, silent
 from ..kernels.sas import why_slots_undefined
 from ..kernels.spec import Device, KernelSpec, Machine
@@ -117,7 +117,11 @@ class PlanRequest:
         if 0 != self.sweep_points < FEWEST_POINTS:
             raise InputError(f"a sweep of {self.sweep_points} points; allowed are {FEWEST_POINTS} or more")
         for text in self.patterns:
-            if not parse_pattern(text).has_mask:
+            if text == LOW_RANK and self.pruned_layers is not None:
+                raise UnsupportedError(
+                    f"pattern {text!r} removes no weights, a database of removed weights has none of it; leave one out"
+                )
+            if text != LOW_RANK and not parse_pattern(text).has_mask:
                 raise UnsupportedError(
                     f"pattern {text!r} zeroes no weights, it has no mask to plan and train; leave it out of --patterns"
                 )

@@ -12,9 +12,10 @@ import torch
 from sklearn.isotonic import isotonic_regression
 from torch import Tensor, nn
 
-from ..kernels.pattern import parse_pattern
+from ..kernels.lowrank import low_ranks, ranks_for
+from ..kernels.pattern import LOW_RANK, parse_pattern
 from ..kernels.progress import Progress, silent
-from .ablation import Ablation, Rise, WeightChoice, masked_weights
+from .ablation import Ablation, Rise, WeightChoice, pruned_at_once
 from .calibration import Calibration, label
 from .eval_mode import evaluating
 from .fisher import fisher_diagonal
@@ -157,7 +158,7 @@ def estimate_sensitivity(
         measured = spend_ablations(
             Ablation(
                 model,
-                masked_weights(model) if pruned is None else pruned.weight,
+                pruned_at_once(model) if pruned is None else pruned.weight,
                 data=data,
                 # The first two rounds of the schedule should fit in.
                 wanted=2.0 * min(len(choices) / len(QUANTILES), len({choice.layer for choice in choices})),
@@ -185,7 +186,10 @@ def _joined(
     return Sensitivity(
         source=source,
         loss=_monotone(_scaled(choices, estimates, measured), measured),
-        rounding={name: _rounding(weight, importance[name]) for name, weight in weights.items()},
+        rounding={
+            name: _changed(weight, weight.to(torch.bfloat16).float(), importance[name])
+            for name, weight in weights.items()
+        },
         measured={choice: rise.loss for choice, rise in measured.items()},
     )
 
@@ -199,7 +203,12 @@ def _estimate(
     found: dict[WeightChoice, float] = {}
     for done, ((name, pattern), curve) in enumerate(curves.items()):
         sparsities = [choice.sparsity for choice in curve]
-        sums = removed_sums(layer_weight(model, name), importance[name], parse_pattern(pattern), sparsities)
+        weight = layer_weight(model, name)
+        if pattern == LOW_RANK:
+            others = low_ranks(weight, [ranks_for(tuple(weight.shape), sparsity) for sparsity in sparsities])
+            sums = [_changed(weight, other, importance[name]) for other in others]
+        else:
+            sums = removed_sums(weight, importance[name], parse_pattern(pattern), sparsities)
         found.update(zip(curve, sums, strict=True))
         progress("masks", done + 1, len(curves))
     return [found[choice] for choice in choices]
@@ -252,7 +261,7 @@ def _monotone(loss: Mapping[WeightChoice, float], measured: Mapping[WeightChoice
     return result
 
 
-def _rounding(weight: Tensor, importance: Tensor) -> float:
-    """The importance counts removing w; rounding removes only (w - rounded w) of it."""
-    change = (weight - weight.to(torch.bfloat16).float()) / weight.where(weight != 0, torch.ones_like(weight))
+def _changed(weight: Tensor, other: Tensor, importance: Tensor) -> float:
+    """The importance counts removing w; a change to another weight removes only the difference of it."""
+    change = (weight - other) / weight.where(weight != 0, torch.ones_like(weight))
     return float((importance * change.square()).sum())

@@ -19,6 +19,9 @@ def weight_file_bytes(problem: Problem) -> float:
         # Under SAS activations are zero, not weights.
         return problem.weight_bytes
     kept = (1.0 - problem.sparsity) * problem.weight_bytes
+    if not pattern.has_mask:
+        # Low rank: the factors are dense.
+        return kept
     # N:M takes one bit a weight, as an unstructured mask does.
     groups = [
         math.prod(grid_shape(problem.weight_shape, part)) if isinstance(part, BlockPart) else problem.weight_count

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from ..kernels.errors import UnsupportedError
-from ..kernels.pattern import Pattern, parse_pattern
+from ..kernels.pattern import LOW_RANK, Pattern, parse_pattern
 from ..kernels.problem import Dtype, Problem
 from ..perfmodel.schema import Interval
 from .capture import CapturedLayer
@@ -179,7 +179,8 @@ def _sparse_requests(
 ) -> list[Request]:
     problem = narrowed(kind.problem, state)
     found: list[Request] = []
-    wanted = kind.patterns if among is None else {text for text, _ in among}
+    # What training factorises keeps all its channels.
+    wanted = set(kind.patterns) if among is None else {text for text, _ in among} - {LOW_RANK}
     for text in kind.patterns:
         # The sparsities are those of the full layer, whatever the widths: losses are estimated for these.
         levels = levels_of(parse_pattern(text), kind.problem.weight_shape) if text in wanted else ()

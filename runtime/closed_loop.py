@@ -16,6 +16,7 @@ from ..planner.options import NO_KERNEL
 from ..planner.schema import LayerPlan, Plan, Target
 from ..profiles.stopwatch import HOST, Stopwatch
 from ..trainer.assignment import assignment_of
+from ..trainer.low_rank import bring_to_low_rank, low_rank_layers
 from ..trainer.masks import masked_layers, update_masks
 from .bench import fastest, take
 from .schema import LayerTime, LoopRound, Outcome, Take
@@ -153,8 +154,9 @@ def is_believable(plan: Plan, measured: LoopRound) -> bool:
 
 
 def pruned(model: nn.Module, plan: Plan) -> nn.Module:
-    """A copy with the zeros of a plan, by magnitude."""
+    """A copy with the zeros of a plan, by magnitude, and its low ranks."""
     copied = copy.deepcopy(model).eval()
+    bring_to_low_rank(copied, low_rank_layers(plan))
     update_masks(masked_layers(copied, assignment_of(plan)), done_frac=1.0)
     return copied
 

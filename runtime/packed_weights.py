@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ..kernels.errors import InputError
-from ..kernels.pattern import DENSE
+from ..kernels.lowrank import TOLERANCES, factorise, least_ranks, multiply_factors
+from ..kernels.pattern import DENSE, LOW_RANK
 from ..planner.schema import Plan
 from ..trainer.store import read_safetensors, write_tensors
 from ..trainer.weights import fill_model
@@ -19,6 +20,8 @@ from ..trainer.weights import fill_model
 _PLAN = "sparseplan.plan"
 _SHAPE, _KEPT, _VALUES = "/shape", "/kept", "/values"
 """Of a sparse tensor: its shape, one bit a weight, and the weights that are not zero, in that order."""
+_FACTOR = "/factor/"
+"""Of a tensor of low rank: its shape, and by their number the thin ones that give it when multiplied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +46,18 @@ class PackedWeights:
 def save_packed(path: Path, model: nn.Module, plan: Plan) -> None:
     """Write the weights of a model that carry a plan's zeros, and the plan, as safetensors.
 
-    The form depends on no machine: loading packs for the one at hand.
+    The form depends on no machine: loading packs for the one at hand. Weights of low rank are written as their factors,
+    and come back but for rounding.
     """
-    sparse = {f"{layer.name}.weight" for layer in plan.layers if layer.chosen.pattern != DENSE.text}
+    planned = {f"{layer.name}.weight": layer for layer in plan.layers if layer.chosen.pattern != DENSE.text}
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        if name in sparse:
+        if name in planned and planned[name].chosen.pattern == LOW_RANK:
+            tensors[name + _SHAPE] = torch.tensor(tensor.shape)
+            weight = tensor.view(planned[name].full_problem.weight_shape)
+            for number, factor in enumerate(factorise(weight, least_ranks(weight, TOLERANCES["float32"]))):
+                tensors[f"{name}{_FACTOR}{number}"] = factor.float().contiguous()
+        elif name in planned:
             kept = tensor != 0
             tensors[name + _SHAPE] = torch.tensor(tensor.shape)
             tensors[name + _KEPT] = torch.from_numpy(np.packbits(kept.numpy().ravel()))
@@ -73,11 +82,22 @@ def load_packed(path: Path) -> PackedWeights:
         plan = Plan.model_validate_json(texts[_PLAN])
     except ValidationError:
         raise InputError(f"the plan inside {path} is of another version of sparseplan; export the run again") from None
-    tensors = {name: tensor for name, tensor in stored.items() if not name.endswith((_SHAPE, _KEPT, _VALUES))}
+    parts = (_SHAPE, _KEPT, _VALUES)
+    tensors = {name: each for name, each in stored.items() if not name.endswith(parts) and _FACTOR not in name}
     for name in stored:
+        if name.endswith(_FACTOR + "0"):
+            tensors[name.removesuffix(_FACTOR + "0")] = _multiplied(stored, name.removesuffix(_FACTOR + "0"), path)
         if name.endswith(_VALUES):
             tensors[name.removesuffix(_VALUES)] = _unpacked(stored, name.removesuffix(_VALUES), path)
     return PackedWeights(plan=plan, tensors=tensors, source=f"weights {path}")
+
+
+def _multiplied(stored: dict[str, Tensor], name: str, path: Path) -> Tensor:
+    factors = [stored[key] for key in sorted(key for key in stored if key.startswith(name + _FACTOR))]
+    try:
+        return multiply_factors([each.double() for each in factors]).float().view(stored[name + _SHAPE].tolist())
+    except (KeyError, RuntimeError):
+        raise InputError(f"{path} is damaged: parts of {name} do not fit together; export the run again") from None
 
 
 def _unpacked(stored: dict[str, Tensor], name: str, path: Path) -> Tensor:

@@ -113,20 +113,6 @@ class GuidedRegulariser(Regulariser):
     def start(self) -> None:
         """Nothing is masked at first."""
 
-    def step(self) -> None:
-        """After every step of the optimiser."""
-        self._steps += 1
-        if self._final:
-            return
-        self._pending_rate += float(self._optimizer.param_groups[0]["lr"])
-        for hidden in self._hidden.values():
-            hidden.after_step(renew=False)
-        if self._steps >= self.options.prune_steps:
-            self.finish()
-            return
-        if self._steps % MASK_EVERY == 0:
-            self._update()
-
     def finish(self) -> None:
         """What is zero stays zero, and layers that did not reach their lower bound are dense again."""
         if self._final:
@@ -182,6 +168,10 @@ class GuidedRegulariser(Regulariser):
         """Take the weights that restoring goes back to, by layer; after a resumption the model's are pruned already."""
         for name, dense in self._dense.items():
             dense.copy_(weights[name])
+
+    def _renews_hidden(self) -> bool:
+        """Only with the threshold."""
+        return False
 
     @torch.no_grad()
     def _update(self) -> None:

@@ -46,7 +46,7 @@ class EpochOutcome:
 class Learner:
     """Owns the masks and the optimiser of a model, which it changes in place.
 
-    From the end of pruning on, a copy without the channels that masks hold at zero takes the steps (`shrink`).
+    Once masks hold channels at zero, a copy without these takes the steps (`shrink`); every epoch may cut more.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ class Learner:
         """
         if epoch == 1:
             self.regulariser.start()
-        if self.phase(epoch) == "finetune" and self._shrunk is None:
-            self._shrunk = shrink(self._full, self.config)
+        if self._shrunk is None or not self._shrunk.fits():
+            self._shrunk = shrink(self._full, self.regulariser, self.config) or self._shrunk
             if self._shrunk is not None:
                 self._let_train(self._shrunk.small)
         batches = training_batches(

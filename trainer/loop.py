@@ -21,10 +21,11 @@ from .errors import Interrupted
 from .evaluate import device_of, evaluate
 from .guided import GuidedRegulariser, GuideOptions
 from .learner import Learner
+from .low_rank import is_factorised, plain_state
 from .processes import ALONE, Processes
 from .schema import CheckpointState, DenseStart, EpochRecord, TrainConfig, TrainingHistory
 from .shared_batch_norm import shared_batch_norm
-from .store import RunFolder, load_weights, read_safetensors, save_weights
+from .store import RunFolder, load_weights, read_safetensors, save_weights, write_tensors
 from .weights import refuse_non_finite
 
 
@@ -57,14 +58,14 @@ def train(
     model : nn.Module
         With the dense weights to start from; changed in place.
     run_dir : Path
-        Run folder; takes weights, a checkpoint after every epoch, and the history.
+        Run folder; takes weights (of factorised layers as one again), a checkpoint after every epoch, and the history.
     refitted : mapping, optional
         Pruned and refitted weights [K, C, R, S] of all layers of the assignment: training then starts from them, and
         all epochs fine-tune.
     guide : GuideOptions, optional
         Guided sparsity learning: prune to its target time; the assignment is then that of `guided_assignment`.
     dense : nn.Module, optional
-        The dense network, where the model was made from it and is another one (SAS): it is kept, and teaches.
+        The dense network, where the model was made from it and is another one (SAS, low rank): it is kept, and teaches.
     resume : bool
         Go on from the last checkpoint, which must be of the same model, data, assignment and configuration.
     processes : Processes
@@ -233,7 +234,7 @@ def _finish(folder: RunFolder, learner: Learner, state: CheckpointState, *, dens
     if state.epoch > 0:
         learner.processes.wait()
         load_weights(model, folder.best_weights)
-    elif learner.regulariser.layers:
+    elif learner.regulariser.layers or is_factorised(model):
         reestimate_batch_norm(model, data, batch_size=config.batch_size, seed=config.seed)
     validation = evaluate(model, data, data.validation, batch_size=config.batch_size)
     test = evaluate(model, data, data.test, batch_size=config.batch_size)
@@ -251,6 +252,6 @@ def _finish(folder: RunFolder, learner: Learner, state: CheckpointState, *, dens
         duration_s=state.duration_s + time.perf_counter() - started,
     )
     if learner.processes.writes:
-        save_weights(model, folder.planned_weights)
+        write_tensors(folder.planned_weights, plain_state(model), metadata={})
         folder.save_history(history)
     return history

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..kernels.errors import InputError
+from ..kernels.errors import InputError, UnsupportedError
 from ..kernels.groups import magnitude_mask
 from ..kernels.pattern import NmPart, Pattern
 from ..kernels.weight_view import weight_view
@@ -32,6 +32,7 @@ from ..planner.store import load_plan
 from .assignment import Assignment, assignment_of
 from .group_lasso import cut_small, ssl_subgradient, structured_parts
 from .hidden import HiddenWeights
+from .low_rank import low_rank_layers
 from .masked_width import MaskedWidth
 from .masks import MaskedLayer, hold_gradients, hold_optimizer, masked_layers, take_refitted, update_masks
 from .schema import NmMethod, RegulariserState, Structured, TrainConfig
@@ -81,10 +82,15 @@ def prepare(
     InputError
         If the plan is for another model, or the optimiser does not hold a planned weight.
     UnsupportedError
-        If a pattern is not one of weights (SAS).
+        If a pattern is not one of weights (SAS), or brings a layer to low rank.
     """
     plan = plan if isinstance(plan, Plan) else load_plan(Path(plan))
     check_plan_fits(plan, model)
+    if low_rank_layers(plan):
+        raise UnsupportedError(
+            f"the plan brings {', '.join(low_rank_layers(plan))} to low rank, which no mask holds; train it with "
+            "'sparseplan train', or plan without the pattern lowrank"
+        )
     regulariser = Regulariser(model, assignment_of(plan), optimizer, options=options)
     regulariser.start()
     return regulariser
@@ -112,6 +118,17 @@ class Regulariser:
         return not self._final
 
     @property
+    def renews_next(self) -> bool:
+        """Whether the next `step` renews the masks."""
+        steps = self._steps + 1
+        return not self._final and (steps >= self.options.prune_steps or steps % MASK_EVERY == 0)
+
+    @property
+    def masks_alone(self) -> bool:
+        """Whether nothing but fixed masks acts between two renewals."""
+        return not self._hidden and not any(True for _ in self._sub_gradient())
+
+    @property
     def strength(self) -> Mapping[str, float]:
         """Of each penalised target, as it is steered."""
         return self._strength
@@ -130,7 +147,7 @@ class Regulariser:
             return
         self._pending_rate += float(self._optimizer.param_groups[0]["lr"])
         for hidden in self._hidden.values():
-            hidden.after_step(renew=self._steps % NM_EVERY == 0)
+            hidden.after_step(renew=self._renews_hidden())
         if self._steps >= self.options.prune_steps:
             self.finish()
             return
@@ -217,6 +234,10 @@ class Regulariser:
         for name, emergence in seen.items():
             self._strength[name] = steer(self._strength[name], emergence, first=self._first[name])
         self._updated, self._pending_rate = self._steps, 0.0
+
+    def _renews_hidden(self) -> bool:
+        """Whether masks of hidden weights are made anew between two updates."""
+        return self._steps % NM_EVERY == 0
 
     def _masked(self) -> list[MaskedLayer | MaskedWidth]:
         """What a mask alone holds."""

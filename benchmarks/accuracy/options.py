@@ -30,7 +30,9 @@ class ExperimentOptions:
     only : tuple of str
         Names of the variants to train; none means all.
     measure : bool
-        Time the networks that have a plan, once all are trained.
+        Time the pruned networks, once all are trained.
+    bfloat16 : bool
+        Train with bfloat16 autocast.
     """
 
     data: Path
@@ -42,6 +44,7 @@ class ExperimentOptions:
     profile: str | None = None
     only: tuple[str, ...] = ()
     measure: bool = False
+    bfloat16: bool = False
     progress: Progress = silent
 
     @property
@@ -69,7 +72,8 @@ def add_options(parser: argparse.ArgumentParser, *, epochs: int) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--profile", metavar="P", help="machine to plan for, a path or ref:NAME (OUT/profile.json)")
     parser.add_argument("--only", default="", metavar="A,B", help="variants to train, by name (all)")
-    parser.add_argument("--measure", action="store_true", help="at the end time the planned networks; be idle then")
+    parser.add_argument("--bfloat16", action="store_true", help="train with bfloat16 autocast")
+    parser.add_argument("--measure", action="store_true", help="at the end time the pruned networks; be idle then")
 
 
 def options_of(arguments: argparse.Namespace, *, progress: Progress = silent) -> ExperimentOptions:
@@ -83,5 +87,6 @@ def options_of(arguments: argparse.Namespace, *, progress: Progress = silent) ->
         profile=arguments.profile,
         only=tuple(name for name in arguments.only.split(",") if name),
         measure=arguments.measure,
+        bfloat16=arguments.bfloat16,
         progress=progress,
     )

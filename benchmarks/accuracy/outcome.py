@@ -42,6 +42,8 @@ class Outcome(BaseModel):
     """Measured, of the network of the first seed; None where it was not."""
     dense_time_s: float | None = None
     """Measured in the same run."""
+    layer_speedups: dict[str, float] = {}
+    """Measured, of each layer that lost weights alone against itself dense; none where a plan says what is measured."""
 
 
 def load_outcomes(folder: Path) -> tuple[Outcome, ...]:
@@ -79,7 +81,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
             f"{statistics.mean(each.multiply_adds for each in found) / 1e6:.3g} M",
             f"{statistics.mean(each.parameters for each in found) / 1e3:.4g} k",
             _speed(one.predicted_time_s, one.predicted_dense_time_s),
-            _speed(one.time_s, one.dense_time_s),
+            _speed(one.time_s, one.dense_time_s)
+            + "".join(f"; {name} {speedup:.1f}x" for name, speedup in one.layer_speedups.items()),
             f"{statistics.mean(each.train_s for each in found):.0f} s",
             "; ".join(f"{name} {size}" for name, size in one.sizes.items()),
         )

@@ -8,14 +8,18 @@ from functools import partial
 import torch
 from torch import nn
 
+from sparseplan.commands.plan import CALIBRATION_IMAGES, calibration_of
 from sparseplan.kernels.groups import group_norms
 from sparseplan.kernels.pattern import BlockPart, parse_pattern
 from sparseplan.kernels.weight_view import weight_view
 from sparseplan.model_spec import load_model
+from sparseplan.planner.calibration import label, sample_losses
 from sparseplan.planner.couple import couple
 from sparseplan.planner.eval_mode import evaluating
 from sparseplan.planner.schema import WidthGroup
+from sparseplan.planner.width_loss import narrowed_for_a_while
 from sparseplan.trainer.assignment import Assignment, LayerSparsity, WidthSparsity
+from sparseplan.trainer.data import DataSplits
 from sparseplan.trainer.store import load_weights
 
 from .options import ExperimentOptions
@@ -63,15 +67,14 @@ def convnet(options: ExperimentOptions, *, say: Callable[[str], None]) -> str:
 
 def resnet20_depth(options: ExperimentOptions, *, say: Callable[[str], None]) -> str:
     """ResNet-20/CIFAR-10, whole blocks removed: 18 and 14 layers (table 4)."""
+    data = options.splits("cifar10:")
     start = partial(stored, options, "resnet20")
     variants = (
         Variant(name=DENSE, network=start, recipe={"learning_rate": 0.01}),
-        Variant(name="18 layers", network=start, assign=partial(_shallower, 1), recipe=TAUGHT),
-        Variant(name="14 layers", network=start, assign=partial(_shallower, 3), recipe=TAUGHT),
+        Variant(name="18 layers", network=start, assign=partial(shallower, 1, data), recipe=TAUGHT),
+        Variant(name="14 layers", network=start, assign=partial(shallower, 3, data), recipe=TAUGHT),
     )
-    return run_variants(
-        "resnet20-depth", variants, options.splits("cifar10:"), options=options, sizes=groups_left, say=say
-    )
+    return run_variants("resnet20-depth", variants, data, options=options, sizes=groups_left, say=say)
 
 
 def groups_left(model: nn.Module) -> dict[str, str]:
@@ -149,21 +152,28 @@ def _widths(name: str, spec: str, kept: dict[str, int], options: ExperimentOptio
     return Variant(name=name, network=partial(_trained, spec, options), assign=assign, recipe=TAUGHT)
 
 
-def _shallower(blocks: int, model: nn.Module) -> Assignment:
-    """Take away the residual blocks that matter least: those whose branch adds the smallest weights to the shortcut."""
+def shallower(blocks: int, data: DataSplits, model: nn.Module) -> Assignment:
+    """Take away residual blocks, one after the other the one without which the validation loss rises least.
+
+    (Small weights of the branch's last batch norm say little: of a trained ResNet-20 the block with the third least
+    mean is the one whose loss hurts most, 32 % accuracy without it.)
+    """
     removable = [group for group in width_groups(model, CIFAR).values() if _has_identity_shortcut(model, group)]
-    return tuple(
-        WidthSparsity(group=group, kept=0)
-        for group in sorted(removable, key=lambda group: _branch_gain(model, group))[:blocks]
-    )
+    gone: list[WidthGroup] = []
+    with evaluating(model):
+        images = label(model, calibration_of(data, CALIBRATION_IMAGES))
+
+        def loss_without(group: WidthGroup) -> float:
+            with narrowed_for_a_while(model, [(each, ()) for each in (*gone, group)]):
+                return float(sample_losses(model, images).mean())
+
+        for _ in range(blocks):
+            gone.append(min((each for each in removable if each not in gone), key=loss_without))
+    return tuple(WidthSparsity(group=group, kept=0) for group in gone)
 
 
 def _has_identity_shortcut(model: nn.Module, group: WidthGroup) -> bool:
     return bool(group.branch) and isinstance(_block(model, group).get_submodule("shortcut"), nn.Identity)
-
-
-def _branch_gain(model: nn.Module, group: WidthGroup) -> float:
-    return float(_block(model, group).get_submodule("bn2").get_parameter("weight").detach().abs().mean())
 
 
 def _block(model: nn.Module, group: WidthGroup) -> nn.Module:

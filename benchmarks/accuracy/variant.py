@@ -17,14 +17,17 @@ from sparseplan.trainer.data import DataSplits
 from sparseplan.trainer.guided import GuideOptions
 from sparseplan.trainer.loop import train
 from sparseplan.trainer.schema import make_config
-from sparseplan.trainer.store import RunFolder
+from sparseplan.trainer.store import RunFolder, load_weights
 
 from .count import count_work
 from .measure import measure_network
+from .measure_pruned import measure_pruned
 from .options import ExperimentOptions
 from .outcome import Outcome, load_outcomes, save_outcomes
 from .plot import plot_results
 
+MEASURED_BATCH = 64
+"""Images of a batch that is timed, where no plan says how many."""
 Sizes = Callable[[nn.Module], dict[str, str]]
 """What is left of each layer of a trained network."""
 
@@ -146,7 +149,9 @@ def _run(
 ) -> Outcome:
     torch.manual_seed(seed)
     network = variant.network(seed).to(options.device)
-    config = make_config({"epochs": options.epochs, "seed": seed, **variant.recipe})
+    config = make_config(
+        {"epochs": options.epochs, "seed": seed, "autocast_bfloat16": options.bfloat16, **variant.recipe}
+    )
     folder = _folder(variant.name, seed, options)
     history = train(
         network,
@@ -188,15 +193,27 @@ def _measure(
     variant: Variant, done: dict[tuple[str, int], Outcome], data: DataSplits, options: ExperimentOptions
 ) -> None:
     """Time the network of the first seed: where the zeros are differs between seeds, not how many there are."""
-    first = done.get((variant.name, options.seeds[0]))
-    if variant.plan is None or first is None or first.time_s is not None:
-        return
     seed = options.seeds[0]
+    first = done.get((variant.name, seed))
+    if first is None or first.time_s is not None:
+        return
     weights = weights_of(variant.name, seed, options)
-    time_s, dense_time_s = measure_network(
-        lambda: variant.network(seed), variant.plan, weights, data=data, progress=options.progress
-    )
+    found: dict[str, object] = {}
+    if variant.plan is not None:
+        found["time_s"], found["dense_time_s"] = measure_network(
+            lambda: variant.network(seed), variant.plan, weights, data=data, progress=options.progress
+        )
+    elif assignment := variant.assign(variant.network(seed)):
+        pruned = variant.network(seed)
+        load_weights(pruned, weights)
+        example = data.normalise(data.test.images[:MEASURED_BATCH])
+        times = measure_pruned(variant.network(seed).eval(), pruned.eval(), assignment, example)
+        found = {
+            "time_s": times.time_s,
+            "dense_time_s": times.dense_time_s,
+            "layer_speedups": {name: dense_s / time_s for name, (dense_s, time_s) in times.layers.items()},
+        }
     for key, outcome in done.items():
         if key[0] == variant.name:
-            done[key] = outcome.model_copy(update={"time_s": time_s, "dense_time_s": dense_time_s})
+            done[key] = outcome.model_copy(update=found)
     save_outcomes(options.out, list(done.values()))

@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     target.add_argument("--max-accuracy-drop", type=float, metavar="POINTS", help="before any training")
     target.add_argument("--max-model-mb", type=float, metavar="MB", help="of the model as a file, zeros packed")
     plan.add_argument("--dtype", choices=("float32", "bfloat16", "any"), default="float32")
-    plan.add_argument("--patterns", metavar="LIST", help="comma-separated, e.g. unstructured,filter+shape")
+    plan.add_argument("--patterns", metavar="LIST", help="comma-separated, e.g. unstructured,filter+shape,lowrank")
     plan.add_argument(
         "--database", type=Path, metavar="DIR", help="plan thoroughly, and keep what was found there for the next plan"
     )

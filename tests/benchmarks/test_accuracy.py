@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,23 +10,24 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.accuracy import variant
+from benchmarks.accuracy import measure_pruned, variant
 from benchmarks.accuracy.__main__ import EXPERIMENTS, main
 from benchmarks.accuracy.count import count_work
 from benchmarks.accuracy.filters import multiply_adds, narrow_to
 from benchmarks.accuracy.options import ExperimentOptions
 from benchmarks.accuracy.outcome import Outcome, load_outcomes, table
 from benchmarks.accuracy.plot import plot_results, times_of
-from benchmarks.accuracy.ssl import _table_3, groups_left
+from benchmarks.accuracy.ssl import _table_3, groups_left, shallower
 from benchmarks.accuracy.variant import Variant, run_variants
 from sparseplan.data_spec import load_data
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.model_spec import load_model
+from sparseplan.planner.batch_statistics import batch_statistics
 from sparseplan.planner.capture import capture
 from sparseplan.planner.couple import couple
 from sparseplan.planner.widths import GroupLevels, layer_axes
-from sparseplan.trainer.assignment import LayerSparsity
+from sparseplan.trainer.assignment import LayerSparsity, WidthSparsity
 from sparseplan.trainer.data import DataSplits, Split
 from sparseplan.trainer.masks import masked_layers, update_masks
 from sparseplan.trainer.sas import convert
@@ -129,6 +131,23 @@ def test_times_of_targets_make_the_trade_off(tmp_path: Path) -> None:
     assert not (tmp_path / "curves.svg").exists()
 
 
+def test_pruned_networks_are_timed_without_what_they_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure_pruned, "LAYER_BUDGET_S", 0.01)
+    monkeypatch.setattr(measure_pruned, "NETWORK_BUDGET_S", 0.01)
+    monkeypatch.setattr(measure_pruned, "HOSTS", ("eager",))
+    dense, image = net().eval(), torch.randn(4, 1, 8, 8)
+    (group,) = (each for each in couple(dense, image, layers=["0", "2", "4"]).groups if each.name == "0")
+    shapes = LayerSparsity(name="2", pattern=parse_pattern("shape"), sparsity=0.5)
+    assignment = (WidthSparsity(group=group, kept=2), shapes)
+    pruned = copy.deepcopy(dense)
+    update_masks(masked_layers(pruned, assignment), done_frac=1.0)
+    times = measure_pruned.measure_pruned(dense, pruned, assignment, image)
+    assert times.layers.keys() == {"0", "2"}  # the linear lost nothing
+    assert min(times.time_s, times.dense_time_s, *(time_s for pair in times.layers.values() for time_s in pair)) > 0
+    with pytest.raises(InputError, match="the plan keeps 2 of 4"):
+        measure_pruned.measure_pruned(dense, dense, assignment, image)
+
+
 def test_rows_and_columns_are_those_of_the_paper() -> None:
     model = load_model("zoo:convnet")
     layers = masked_layers(model, _table_3(model))
@@ -138,6 +157,27 @@ def test_rows_and_columns_are_those_of_the_paper() -> None:
         "conv2": "23/32 filters, 328/800 shapes",
         "conv3": "63/64 filters, 520/800 shapes",
     }
+
+
+def test_blocks_go_where_the_loss_rises_least_not_where_weights_are_small() -> None:
+    model = load_model("zoo:resnet20", seed=0)
+    # Of large weights, but without any effect; of small ones, but with some.
+    model.get_submodule("layer2.1.bn2").weight.data.fill_(5.0)
+    model.get_submodule("layer2.1.conv2").weight.data.zero_()
+    model.get_submodule("layer3.2.bn2").weight.data.fill_(0.5)
+    split = Split(images=torch.randint(256, (32, 3, 32, 32), dtype=torch.uint8), labels=torch.arange(32) % 10)
+    data = DataSplits(
+        name="noise", train=split, validation=split, test=split, classes=tuple("0123456789"),
+        mean=(0.5,) * 3, std=(0.3,) * 3, augment="none",
+    )  # fmt: skip
+    # Sure of its answers, so that whatever changes them costs a lot.
+    model.get_submodule("linear").weight.data.mul_(100.0)
+    model.eval()
+    with batch_statistics(model):
+        split.labels.copy_(model(data.normalise(split.images)).argmax(dim=1))
+    (gone,) = shallower(1, data, model)
+    assert gone.group.name == "layer2.1.conv1"
+    assert gone.kept == 0
 
 
 def test_filters_go_where_they_cost_least_until_arithmetic_suffices() -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,3 +223,10 @@ def test_machine_decides_what_may_run(small_net: nn.Module, make_context: MakeCo
     assert "no sparse kernel here can run this layer" in without.layers[0].reason
     able = replace(context, registry=needs, machine=Machine(isa=("baseline", "avx512")))
     assert make_plan(small_net, skipping, context=able).solver.status == "optimal"
+
+
+def test_a_database_of_removed_weights_has_none_of_low_rank(tmp_path: Path) -> None:
+    calibration = Calibration(images=torch.zeros(1, 3, 8, 8))
+    assert request(patterns=("lowrank",)).patterns == ("lowrank",)
+    with pytest.raises(UnsupportedError, match="'lowrank' removes no weights"):
+        request(patterns=("lowrank",), pruned_layers=tmp_path, calibration=calibration)

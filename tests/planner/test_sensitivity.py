@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.groups import magnitude_mask
+from sparseplan.kernels.lowrank import low_rank, ranks_for
 from sparseplan.kernels.pattern import parse_pattern
 from sparseplan.planner.calibration import Labelled, label, sample_losses
 from sparseplan.planner.layer_weights import layer_weight, replaced
@@ -92,6 +93,22 @@ def test_without_data_it_is_the_share_of_squared_weights(trained_net: nn.Module)
     weight = layer_weight(trained_net, "wide")
     mask = magnitude_mask(weight, parse_pattern("filter"), 0.5)
     assert found.loss[choice] == pytest.approx(float(weight[~mask].square().sum() / weight.square().sum()), rel=1e-5)
+
+
+def test_low_rank_costs_what_it_changes(trained_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    name = next(each for each, module in trained_net.named_modules() if isinstance(module, nn.Linear))
+    choices = [WeightChoice(layer=name, pattern="lowrank", sparsity=sparsity) for sparsity in (0.3, 0.6, 0.9)]
+    weight = layer_weight(trained_net, name)
+    found = estimate_sensitivity(trained_net, choices, layers=[name]).loss
+    for choice in choices:
+        nearest = low_rank(weight, ranks_for(tuple(weight.shape), choice.sparsity))
+        changed = (weight - nearest).square().sum() / weight.square().sum()
+        assert found[choice] == pytest.approx(float(changed), rel=1e-3)
+    measured = estimate_sensitivity(
+        trained_net, choices, layers=[name], calibration=Calibration(images=digits[0], labels=digits[1]), budget_s=0.5
+    )
+    assert list(measured.loss.values()) == sorted(measured.loss[choice] for choice in choices)
+    assert measured.measured
 
 
 def test_the_model_is_left_as_it_was(trained_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from sparseplan.trainer.masks import masked_layers, update_masks
 from sparseplan.trainer.schema import TrainConfig
 from sparseplan.trainer.shrink import cut_copy
 from sparseplan.trainer.store import RunFolder
+from sparseplan.trainer.trainee import ShrunkTrainee, shrink
 
 MakeNet = Callable[..., nn.Module]
 
@@ -120,18 +122,48 @@ def assignment(net: nn.Module, digits: DataSplits) -> Assignment:
     )
 
 
+@pytest.fixture
+def widths_seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Filters of conv1 in the network that took the steps of each epoch that was cut."""
+    seen: list[int] = []
+
+    def noted(*args: Any) -> ShrunkTrainee | None:
+        shrunk = shrink(*args)
+        if shrunk is not None:
+            seen.append(len(shrunk.small.model.get_parameter("conv1.weight")))
+        return shrunk
+
+    monkeypatch.setattr(learner, "shrink", noted)
+    return seen
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("while_pruning", [False, True])
 def test_training_is_that_of_the_masked_network(
-    digits: DataSplits, make_net: MakeNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+    digits: DataSplits,
+    make_net: MakeNet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    widths_seen: list[int],
+    optimizer: str,
+    while_pruning: bool,
 ) -> None:
     """Weights, statistics, the optimiser's memory, masks and the moving average, to rounding."""
     config = TrainConfig(
-        epochs=3, batch_size=100, learning_rate=1e-3, optimizer=optimizer, prune_frac=0.34, ema_decay=0.9
+        epochs=4 if while_pruning else 3,
+        batch_size=20 if while_pruning else 100,
+        learning_rate=1e-4 if while_pruning else 1e-3,
+        optimizer=optimizer,
+        prune_frac=0.75 if while_pruning else 0.34,
+        ema_decay=0.9,
     )
     cut, whole = make_net(), make_net()
     for net in (cut, whole):
         net.dropout.p = 0.0  # it draws fewer numbers where there are fewer channels
     train(cut, digits, assignment(cut, digits), config=config, run_dir=tmp_path / "cut")
+    assert len(widths_seen) == (3 if while_pruning else 1)
+    assert widths_seen[-1] == 12
+    assert sorted(widths_seen, reverse=True) == widths_seen
     monkeypatch.setattr(learner, "shrink", lambda *_: None)
     train(whole, digits, assignment(whole, digits), config=config, run_dir=tmp_path / "whole")
     ours, theirs = (load_file(RunFolder(tmp_path / name).last_checkpoint) for name in ("cut", "whole"))
@@ -145,11 +177,15 @@ def test_training_is_that_of_the_masked_network(
     assert int(weights["fc1.weight"].any(dim=1).sum()) == 20
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(digits: DataSplits, make_net: MakeNet, tmp_path: Path) -> None:
-    config = TrainConfig(epochs=4, batch_size=100, learning_rate=0.05, prune_frac=0.5, ema_decay=0.9, distillation=0.5)
+@pytest.mark.parametrize("epoch", [3, 4])
+def test_an_interrupted_run_ends_with_the_same_weights(
+    digits: DataSplits, make_net: MakeNet, tmp_path: Path, epoch: int
+) -> None:
+    """Also where it went on while channels were being cut: that is so in epochs 2 and 3."""
+    config = TrainConfig(epochs=4, batch_size=30, learning_rate=0.05, prune_frac=0.75, ema_decay=0.9, distillation=0.5)
 
     def stop(name: str, done: float, total: float) -> None:
-        if name == "training epoch 4 of 4":
+        if name == f"training epoch {epoch} of 4":
             raise KeyboardInterrupt
 
     nets = [make_net() for _ in range(3)]

@@ -77,7 +77,8 @@ def plan(
         such batches; points of accuracy before training; megabytes of the model as a file.
     dtype : {"float32", "bfloat16", "any"}
     patterns : sequence of str, optional
-        Patterns that may be chosen; those that pay on some layer of the profile's device when left out.
+        Patterns that may be chosen; those that pay on some layer of the profile's device when left out. ``lowrank``
+        (weights become products of thin ones) only where it is named.
     database : path, optional
         Folder of pruned layers: plan thoroughly, by removing weights one by one and refitting the others, and by a
         search on the whole network. It takes minutes, goes on after an interruption, and makes planning again for

@@ -20,6 +20,7 @@ from ..trainer.data import Split
 from ..trainer.evaluate import evaluate
 from ..trainer.guided import GuideOptions, guided_assignment
 from ..trainer.loop import train as train_model
+from ..trainer.low_rank import factorised, low_rank_layers
 from ..trainer.processes import started_processes
 from ..trainer.projection import guided_plan, projection_of
 from ..trainer.refitted import refitted_weights
@@ -45,7 +46,8 @@ def train(
 ) -> TrainingHistory:
     """Prune and fine-tune a model to a plan; everything goes into a run folder.
 
-    A plan that was made with a database of pruned layers starts from its refitted weights. With ``guide`` single
+    A plan that was made with a database of pruned layers starts from its refitted weights, layers of low rank train as
+    their factors. With ``guide`` single
     weights are pruned to the plan's target speed instead of to its sparsities, and the run folder's plan says where
     they ended.
     Started by ``torchrun``, all processes train one model.
@@ -78,7 +80,8 @@ def train(
     decided = load_plan(plan_path)
     guide = _guide_of(decided, recipe.get("guide", "off"))
     assignment = assignment_of(decided) if guide is None else guided_assignment(guide.projection)
-    taught = weights is not None and (bool(assignment) or uses_sas(decided))
+    low_rank = low_rank_layers(decided) if guide is None else {}
+    taught = weights is not None and (bool(assignment) or bool(low_rank) or uses_sas(decided))
     config = make_config({"epochs": DEFAULT_EPOCHS, "distillation": TAUGHT_SHARE if taught else 0.0, **recipe})
     network = load_model(model, seed=config.seed)
     check_plan_fits(decided, network)
@@ -88,7 +91,7 @@ def train(
     # Before anything is written: data that do not fit must not leave a run folder behind.
     evaluate(network, splits, _first_image(splits.validation), batch_size=1)
     refitted = refitted_weights(decided, network) if guide is None else {}
-    student = network_of(network, decided)
+    student = factorised(network_of(network, decided), low_rank)
     folder = RunFolder(Path(run))
     manifest = RunManifest(
         created=datetime.now(UTC),
