@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 from scipy import optimize
@@ -12,21 +12,23 @@ from ..profiles.schema import NetworkSample
 from .limits import Floats
 from .network import ASSUMED, NetworkTerms
 from .predict import PerformanceModel
+from .waits import handover_s, refetch_s
 
 MODEL_ERROR = 0.05
 """Typical misfit of a network, in natural logarithms of time."""
-PRIOR_WIDTH = np.log([2.0, 2.0, 2.0, 1.3])
+PRIOR_WIDTH = np.log([2.0, 2.0, 2.0, 2.0, 1.3])
 """Factors by which the terms may leave what is assumed as easily as a network its prediction: a few networks fix them
 only roughly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkParts:
-    """What a network is predicted to consist of, seconds; `calls` of layers."""
+    """What a network is predicted to consist of, seconds; `calls` of layers, waits for weights and for inputs."""
 
     calls: int
     layers_s: float
-    waits_s: float
+    weights_s: float
+    inputs_s: float
     between_s: float
 
 
@@ -42,23 +44,25 @@ def with_networks(model: PerformanceModel, samples: Sequence[NetworkSample]) -> 
 
 def network_parts(sample: NetworkSample, model: PerformanceModel) -> NetworkParts:
     """What a model predicts for the parts of a network, whatever its own terms of networks are."""
-    model = replace(model, network=NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, between_scale=1.0))
+    layers = [(layer.calls, [layer.problem], model.kernels[layer.kernel]) for layer in sample.layers]
     alone = model.predict_pairs([(layer.problem, layer.kernel) for layer in sample.layers])
     return NetworkParts(
         calls=sum(layer.calls for layer in sample.layers),
         layers_s=sum(layer.calls * each.median_s for layer, each in zip(sample.layers, alone, strict=True)),
-        waits_s=sum(
-            layer.calls * float(model.refetch_s([layer.problem], layer.kernel, sample.touched_bytes)[0])
-            for layer in sample.layers
+        weights_s=sum(
+            calls * float(refetch_s(problem, kernel, model.limits, sample.touched_bytes)[0])
+            for calls, problem, kernel in layers
         ),
-        between_s=sum(model.predict_between(each.operation, each.bytes_moved).median_s for each in sample.between),
+        inputs_s=sum(calls * float(handover_s(problem, kernel, model.limits)[0]) for calls, problem, kernel in layers),
+        between_s=sum(model.predict_elementwise(each.operation, each.bytes_moved).median_s for each in sample.between),
     )
 
 
 def network_time_s(parts: NetworkParts, terms: NetworkTerms) -> float:
     """Seconds of one pass."""
     around_s = terms.call_s + terms.layer_s * parts.calls
-    return around_s + parts.layers_s + terms.refetch_frac * parts.waits_s + terms.between_scale * parts.between_s
+    waits_s = terms.refetch_frac * parts.weights_s + terms.handover_frac * parts.inputs_s
+    return around_s + parts.layers_s + waits_s + terms.between_scale * parts.between_s
 
 
 def fit_network_terms(
@@ -81,5 +85,6 @@ def fit_network_terms(
 
 
 def _from_vector(vector: Floats) -> NetworkTerms:
-    call_s, layer_s, refetch_frac, between_scale = np.exp(vector).tolist()
-    return NetworkTerms(call_s=call_s, layer_s=layer_s, refetch_frac=refetch_frac, between_scale=between_scale)
+    return NetworkTerms(
+        **{field.name: value for field, value in zip(fields(NetworkTerms), np.exp(vector).tolist(), strict=True)}
+    )

@@ -12,13 +12,11 @@ from ..kernels.errors import InputError
 from ..kernels.problem import Problem
 from .elementwise import GENERAL, ElementwiseModel
 from .kernel_model import WIDENING, KernelModel
-from .limits import STEP_FACTOR, Floats, Limits
+from .limits import Floats, Limits
 from .network import ASSUMED, NetworkTerms
 from .schema import Interval
 from .terms import RESOURCES
-
-CYCLIC_FACTOR = STEP_FACTOR
-"""Moves the blurred step of the bandwidth from one cache level to the next to where the inner one is full."""
+from .waits import handover_s, refetch_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +123,8 @@ class PerformanceModel:
         }
         return tuple(found[row] for row in range(len(pairs)))
 
-    def refetch_s(self, problems: Sequence[Problem], kernel: str, network_bytes: float) -> Floats:
-        """What a kernel waits longer for its weights in a network than by itself, [problems] in seconds.
-
-        Kernels are measured by themselves, again and again, so that their weights lie in a cache that holds them. In a
-        network the other layers come in between and push them out, as far as all of them together exceed the caches.
+    def waits_s(self, problems: Sequence[Problem], kernel: str, network_bytes: float) -> Floats:
+        """What a kernel waits longer in a network than by itself, [problems] in seconds: for weights and for inputs.
 
         Parameters
         ----------
@@ -137,16 +132,10 @@ class PerformanceModel:
             Bytes touched between two calls of the layer.
         """
         model = self.kernels[kernel]
-        moved = np.array([model.spec.cost(problem).bytes_moved for problem in problems])
-        activations = np.array([problem.input_bytes + problem.output_bytes for problem in problems])
-        threads = self.limits.workers_of(np.array([float(problem.threads) for problem in problems]))
-        weights = np.maximum(moved - activations, 0.0)
-        # Going round through more than a cache holds finds nothing in it: the step lies at its size, not beyond.
-        others = CYCLIC_FACTOR * np.maximum(network_bytes - moved, 0.0)
-        alone = self.limits.bandwidth(moved / threads, threads)
-        between = self.limits.bandwidth((moved + others) / threads, threads)
-        waits_s = np.maximum(weights / between - weights / alone, 0.0) / min(model.roofline.memory, 1.0)
-        return self.network.refetch_frac * waits_s
+        weights_s = refetch_s(problems, model, self.limits, network_bytes)
+        return self.network.refetch_frac * weights_s + self.network.handover_frac * handover_s(
+            problems, model, self.limits
+        )
 
     def predict_between(self, operation: str, bytes_moved: float) -> Prediction:
         """Time of an operation between the layers of a compiled network; see `predict_elementwise`."""

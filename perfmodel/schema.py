@@ -178,6 +178,7 @@ class NetworkTermsSummary(BaseModel):
     call_s: float
     layer_s: float
     refetch_frac: float
+    handover_frac: float
     between_scale: float
     networks: tuple[NetworkSummary, ...]
 

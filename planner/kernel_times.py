@@ -99,16 +99,16 @@ class Timer:
                 by_kernel[request[1].name][request[0]] = request
         for name, wanted in by_kernel.items():
             problems = list(wanted)
-            refetch_s = model.refetch_s(problems, name, self._network_bytes).tolist()
-            predicted = zip(model.predict_many(problems, name), refetch_s, strict=True)
+            waits_s = model.waits_s(problems, name, self._network_bytes).tolist()
+            predicted = zip(model.predict_many(problems, name), waits_s, strict=True)
             self._predictions.update(zip(wanted.values(), predicted, strict=True))
 
     def option(self, request: Request, form: NetworkForm) -> TimedOption:
         """A prepared request as it is in a network of that form."""
         problem, kernel = request
-        prediction, refetch_s = self._predictions[request]
+        prediction, waits_s = self._predictions[request]
         around = [self._conversion(name, moved) for name, moved in _conversions(problem, kernel, form)]
-        around.append(Interval(median=refetch_s, low=0.0, high=2.0 * refetch_s))
+        around.append(Interval(median=waits_s, low=0.0, high=2.0 * waits_s))
         dense = "dense" in kernel.patterns
         hosted = dense and runs_in_networks(kernel, self._machinery.machine)
         overhead_s = self._machinery.performance_model.network.layer_s if hosted else self._machinery.call_overhead_s

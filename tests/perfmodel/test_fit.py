@@ -226,16 +226,3 @@ def test_unknown_operations_follow_the_line_through_all() -> None:
     bare = fit_performance_model(profile_of(()), (SPARSE,)).predict_elementwise("relu", 2.0**24)
     assert bare.low_s < relu.median_s < bare.high_s
     assert bare.extrapolated
-
-
-def test_weights_that_other_layers_push_out_are_fetched_again() -> None:
-    model = _model(Truth())
-    problem = replace(random_problems(1, seed=1)[0], c_in=512, c_out=512, kernel=(3, 3), padding=(1, 1))
-    alone = model.refetch_s([problem, problem], SPARSE.name, 0.0)
-    waits = [float(model.refetch_s([problem], SPARSE.name, size)[0]) for size in (1e6, 3e7, 1e8, 1e9)]
-    assert alone.tolist() == [0.0, 0.0]
-    assert waits == sorted(waits)
-    # From the main memory at the synthetic machine's 2e10 byte/s of two threads, less what the cache took.
-    weights = SPARSE.cost(problem).bytes_moved - problem.input_bytes - problem.output_bytes
-    share = model.network.refetch_frac / min(model.kernels[SPARSE.name].roofline.memory, 1.0)
-    assert 0.5 * weights / 2e10 < waits[-1] / share <= weights / 2e10 * 1.01

@@ -58,7 +58,7 @@ class FakeModel:
     efficiency: dict[str, float]
     spread_frac: float = 0.05
     threads: int = 1
-    network = NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, between_scale=1.0)
+    network = NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, handover_frac=1.0, between_scale=1.0)
 
     def predict(self, problem: Problem, kernel: str) -> Prediction:
         flop = problem.flop_dense_equiv if "dense" in kernel else problem.flop_useful
@@ -67,7 +67,7 @@ class FakeModel:
     def predict_many(self, problems: Sequence[Problem], kernel: str) -> tuple[Prediction, ...]:
         return tuple(self.predict(problem, kernel) for problem in problems)
 
-    def refetch_s(self, problems: Sequence[Problem], kernel: str, network_bytes: float) -> Any:
+    def waits_s(self, problems: Sequence[Problem], kernel: str, network_bytes: float) -> Any:
         return np.zeros(len(problems))
 
     def predict_elementwise(self, operation: str, bytes_moved: float) -> Prediction:
