@@ -95,8 +95,8 @@ def measure_fixed(case: FixedCase) -> tuple[float, float, int]:
     every = [call for found in calls.values() for call in found]
     medians = iter(measure_alternating(every, budget_s=NETWORKS_S, turn=NETWORK_TURN))
     best = {name: min(next(medians).median for _ in found) for name, found in calls.items()}
-    fastest = min(swapped, key=lambda layout: best[layout])
-    return best["dense"], best[fastest], swapped[fastest]
+    fastest = min(swapped, key=lambda name: best[name], default="dense")
+    return best["dense"], best[fastest], swapped.get(fastest, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
