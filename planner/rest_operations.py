@@ -34,7 +34,7 @@ _PROFILED = {
     "maxpool2dwithindices": "max_pool",
 }
 """Names under which machine profiles measure these operations; others keep their own."""
-_ATTENTION = frozenset({"scaleddotproductattention"})
+ATTENTION = frozenset({"scaleddotproductattention"})
 _PRODUCTS = frozenset({"bmm", "linear", "matmul", "mm"})
 """Matrix products outside the layers: of two activations, or with a weight that no kernel can take."""
 
@@ -94,7 +94,7 @@ def rest_operations(trace: Trace, planned: frozenset[str]) -> tuple[RestOperatio
                     products=products,
                 )
             )
-            if operation.operation in _ATTENTION and products:
+            if operation.operation in ATTENTION and products:
                 rest.append(RestOperation(operation="softmax", bytes_moved=2.0 * products[0].output_bytes))
     return tuple(rest)
 
@@ -109,7 +109,7 @@ def _bytes_moved(operation: TracedOperation) -> float:
 def _products(operation: TracedOperation) -> Iterator[Problem]:
     """Linear layers of the work of an operation, all matrices of a batch in one."""
     shapes = [value.shape for value in operation.inputs]
-    if operation.operation in _ATTENTION and len(shapes) >= 3:
+    if operation.operation in ATTENTION and len(shapes) >= 3:
         query, key, value = shapes[:3]
         yield _product(query[:-1], query[-1], key[-2])
         yield _product(query[:-1], key[-2], value[-1])

@@ -95,12 +95,12 @@ def measure_fixed(case: FixedCase) -> tuple[float, float, int]:
     every = [call for found in calls.values() for call in found]
     medians = iter(measure_alternating(every, budget_s=NETWORKS_S, turn=NETWORK_TURN))
     best = {name: min(next(medians).median for _ in found) for name, found in calls.items()}
-    fastest = min(swapped, key=lambda layout: best[layout])
-    return best["dense"], best[fastest], swapped[fastest]
+    fastest = min(swapped, key=lambda name: best[name], default="dense")
+    return best["dense"], best[fastest], swapped.get(fastest, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Timed:
+class Timed:
     """A layer densely and with its zeros: kernels by name, seconds."""
 
     dense_s: float
@@ -117,7 +117,7 @@ def _fits(kernel: KernelSpec, layout: Layout) -> bool:
     return kernel.op == "linear" or kernel.layout == layout
 
 
-def _time_kernels(problem: Problem, case: FixedCase, machine: Machine) -> _Timed:
+def _time_kernels(problem: Problem, case: FixedCase, machine: Machine) -> Timed:
     generator = torch.Generator().manual_seed(0)
     dense = replace(problem, dtype=case.dtype)
     sparse = replace(problem.with_sparsity(case.pattern, case.sparsity), dtype=case.dtype)
@@ -139,7 +139,7 @@ def _time_kernels(problem: Problem, case: FixedCase, machine: Machine) -> _Timed
             (sparse, (*found, *blocked)),
         )
     )
-    return _Timed(dense_s=min(dense_s.values()), sparse_s=sparse_s)
+    return Timed(dense_s=min(dense_s.values()), sparse_s=sparse_s)
 
 
 def _host_calls(network: nn.Module, example: Tensor) -> list[Callable[[], Tensor]]:
