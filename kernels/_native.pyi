@@ -88,6 +88,9 @@ class FlatShape:
         c_blocks: int,
         copies_input: bool,
         copies_tiles: bool = False,
+        quad_rows: int = 0,
+        quad_columns: int = 0,
+        k_chunk: int = 1,
         layout: Literal["nchw", "nhwc", "blocked"] = "nchw",
     ) -> None: ...
 

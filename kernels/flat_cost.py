@@ -54,8 +54,16 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
         tasks=sharing.tasks,
         bytes_copied=2.0 * scalar_bytes * (written + (copied if in_order else 0.0)),
         values_dealt=0.0 if in_order else copied * _in_squares(problem, shape, isa, layout),
-        starts=float(problem.c_out * shape.area.tiles(shape.tiling.tile) * shape.tiling.c_blocks * blocks),
+        starts=float(_loops(problem, shape) * shape.tiling.c_blocks * blocks),
     )
+
+
+def _loops(problem: Problem, shape: FlatShape) -> int:
+    """Loops over non-zeros in one block of input channels."""
+    tile, quad = shape.tiling.tile, shape.tiling.quad
+    if quad is None:
+        return problem.c_out * shape.area.tiles(tile)
+    return math.ceil(problem.c_out / 4) * shape.area.quads(tile, quad)
 
 
 def _in_squares(problem: Problem, shape: FlatShape, isa: InstructionSet, layout: Layout) -> float:
@@ -103,7 +111,7 @@ def _parts(problem: Problem, shape: FlatShape, tiles: int) -> tuple[int, bool]:
     parts = 1 if tiles_first else max(1, min(threads, problem.c_out // LEAST_CHANNELS))
     while tiles * parts % threads != 0 and tiles * parts < UNEVEN_TASKS * threads:
         parts += 1
-    return min(parts, problem.c_out), tiles_first
+    return min(parts, math.ceil(problem.c_out / shape.tiling.k_chunk)), tiles_first
 
 
 def _rows_under(shape: FlatShape, span: tuple[int, int], *, h_out: int, lanes: int) -> int:

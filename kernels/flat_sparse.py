@@ -41,7 +41,7 @@ OFFSET_LIMIT = 2**32
 
 FLAT_VARIANTS = (
     *INSTRUCTION_SETS,
-    InstructionSet(name="avx512", lanes=8, max_tile=28, guarded_loads=True),
+    InstructionSet(name="avx512", lanes=8, max_tile=28, guarded_loads=True, max_quad=6),
 )
 """The instruction sets, and AVX-512 with vectors of 8 floats: where a core does two multiply-adds of 8 lanes a cycle or
 one of 16 (Zen 4), half-width vectors compute as fast and need half the cache for a tile."""
@@ -197,6 +197,9 @@ def pack_flat(
         c_blocks=shape.tiling.c_blocks,
         copies_input=shape.copies_input,
         copies_tiles=shape.copies_tiles,
+        quad_rows=0 if shape.tiling.quad is None else shape.tiling.quad.rows,
+        quad_columns=0 if shape.tiling.quad is None else shape.tiling.quad.columns,
+        k_chunk=shape.tiling.k_chunk,
         layout=native_layout(layout),
     )
     native = _native.FlatSparse(

@@ -4,6 +4,10 @@ namespace {
 
 // Part of a plane of output that a tile covers; columns are vectors.
 struct Area {
+    struct Size {
+        int64_t rows, columns;
+    };
+
     Span rows, columns;
 
     int64_t row_count() const { return rows.end - rows.begin; }

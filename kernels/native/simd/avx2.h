@@ -14,8 +14,10 @@ using Columns = const uint16_t*;
 constexpr int kLanes = 8;
 #ifdef __AVX512VL__
 constexpr int kMaxTile = 28;  // of 32 registers, one holds the broadcast value
+constexpr int kMaxQuad = 6;   // of a quarter of the registers, with a quad of values and one of them in every lane
 #else
 constexpr int kMaxTile = 13;  // of 16 registers, three hold the broadcast value, a mask and a masked load
+constexpr int kMaxQuad = 3;   // of a quarter of the registers, with a quad of values and one of them in every lane
 #endif
 constexpr bool kGuardedLoads = true;  // load_first touches no memory beyond its count, and is fast
 

@@ -13,6 +13,7 @@ using Scalar = float;
 using Columns = const uint16_t*;
 constexpr int kLanes = 16;
 constexpr int kMaxTile = 28;  // of 32 registers, one holds the broadcast value
+constexpr int kMaxQuad = 6;   // of a quarter of the registers, with a quad of values and one of them in every lane
 constexpr bool kGuardedLoads = true;  // load_first touches no memory beyond its count, and is fast
 
 inline Vec zero() { return _mm512_setzero_ps(); }

@@ -11,6 +11,7 @@ using Scalar = float;
 using Columns = const uint16_t*;
 constexpr int kLanes = 4;
 constexpr int kMaxTile = 12;  // of 16 registers, one holds the broadcast value and one or two the products
+constexpr int kMaxQuad = 2;   // of a quarter of the registers, with a quad, a value in every lane and a product
 constexpr bool kGuardedLoads = false;  // load_first is a loop
 
 inline Vec zero() { return Vec{}; }
