@@ -91,6 +91,8 @@ class FlatShape:
         quad_rows: int = 0,
         quad_columns: int = 0,
         k_chunk: int = 1,
+        asks_ahead: bool = False,
+        streams_output: bool = False,
         layout: Literal["nchw", "nhwc", "blocked"] = "nchw",
     ) -> None: ...
 

@@ -18,7 +18,7 @@ ISA_VARIABLE = "SPARSEPLAN_ISA"
 
 CACHE_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 """Where Linux describes the caches of a core (Documentation/ABI/testing/sysfs-devices-system-cpu)."""
-USUAL_CACHE_BYTES = {1: 32 * 1024, 2: 1024 * 1024}
+USUAL_CACHE_BYTES = {1: 32 * 1024, 2: 1024 * 1024, 3: 32 * 1024 * 1024}
 """Taken where the system says nothing: 32 KiB as on most CPUs, and the 1 MiB of Zen 4 and Skylake-SP."""
 
 TORCH_OPS = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .dense import UNITS
 from .flat_sparse import ENTRY_BYTES, FlatShape, flat_shape, stored_images
+from .flat_tiling import filled_zeros
 from .layout import BLOCK_IMAGES
 from .native_layer import InstructionSet
 from .problem import DTYPE_BYTES, Problem
@@ -39,6 +40,7 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     blocks = math.ceil(problem.n / shape.images)
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
+    filled = 0.0 if shape.tiling.quad is None else filled_zeros(problem, shape.tiling.c_blocks)
     scalar_bytes = DTYPE_BYTES[isa.dtype]
     outside = (problem.input_bytes + problem.output_bytes) * stored_images(problem, layout) / problem.n
     sharing = share_flat(problem, shape, isa)
@@ -48,9 +50,9 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     written = float(problem.c_out * shape.area.written(shape.tiling.tile, isa.lanes) * blocks * isa.lanes)
     return Cost(
         unit=UNITS[isa.dtype],
-        flop=2.0 * nonzeros * shape.area.vectors * blocks * isa.lanes,
+        flop=2.0 * (nonzeros + filled) * shape.area.vectors * blocks * isa.lanes,
         bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * scalar_bytes,
-        bytes_moved=outside + nonzeros * ENTRY_BYTES,
+        bytes_moved=outside + (nonzeros + filled) * ENTRY_BYTES,
         tasks=sharing.tasks,
         bytes_copied=2.0 * scalar_bytes * (written + (copied if in_order else 0.0)),
         values_dealt=0.0 if in_order else copied * _in_squares(problem, shape, isa, layout),

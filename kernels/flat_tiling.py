@@ -45,22 +45,32 @@ QUAD_SHORT = 0.15
 deviations of its length (measured on Zen 5 with pointwise layers at 90 % zeros)."""
 MIN_CHUNK = 16
 MAX_CHUNK = 64
+"""Output channels among which quads are formed: enough that neighbours in length differ little."""
 QUAD_ROWS = 3
-QUAD_TILES = (1, 4, 8)
-"""How many quads a tile has."""
+QUAD_TILES = (1, 2, 4, 8)
+"""Rows of a quad at most, and how many quads of a row a tile has."""
+QUAD_TILE_FRAC = 2.0
+"""Vectors of such a tile at most, as a share of those of a tile of one channel."""
+PARTED_WRITE_VECTORS = 6.0
+"""Of transposing and writing a vector where the channels of a pixel are written in parts."""
+AHEAD_FRAC = 0.3
+FAR_FILL_VECTORS = 0.75
+"""Share of level 2 that the input of a tile may fill to be asked for ahead, and a first touch where it does not."""
 TILE_FRACS = (1.0, 0.75, 0.5)
 """Shares of the registers that are tried: small tiles keep more channels in level 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
-    """The output of a channel in vectors, and the input beyond it that a tile also touches."""
+    """The output of a channel in vectors, the input beyond it that a tile also touches, and whether the channels of a
+    pixel lie side by side in the output."""
 
     rows: int
     columns: int
     halo_rows: float
     halo_columns: float
     phases: int
+    channels_adjoin: bool = False
 
     @property
     def vectors(self) -> int:
@@ -137,27 +147,30 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
     blocks, vectors = _block_sizes(channels), area.vectors
     k_chunk = chunk_of(problem.c_out)
     least, best = math.inf, Tiling(tile=Tile(rows=1, columns=1), k_block=1, c_block=1, c_blocks=1, streamed_vectors=0.0)
-    for tile, quad in _cuts(area, isa):
+    for tile, quad in cuts_of(area, isa):
         tiles, touched = area.tiles(tile), area.touched(tile, 1.0)
         # Sums take half of level 2; the rest is for the input.
         k_block = _even_part(problem.c_out, max(1, cache_bytes[1] // 2 // (tile.rows * tile.columns * sum_bytes)))
         # What the loop over blocks does not change is left out of it: most of a plan's time would go there.
         if quad is None:
             inner, inner_tiles, short, entry, end_vectors = tile, tiles, 0.0, ENTRY_VECTORS, 0.0
-            least_vectors = max(vectors, LEAST_SUMS * tiles)
+            least_vectors, fill = max(vectors, LEAST_SUMS * tiles), FILL_VECTORS
         else:
             k_block = max(k_chunk, k_block // k_chunk * k_chunk)
             inner, inner_tiles, entry = quad, area.quads(tile, quad), QUAD_ENTRY_VECTORS
-            short, end_vectors = QUAD_SHORT * math.sqrt(nonzeros * problem.sparsity * problem.c_out), QUAD_END_VECTORS
-            least_vectors = vectors
+            short, end_vectors = filled_zeros(problem, 1), QUAD_END_VECTORS
+            near = problem.c_in * touched * vector_bytes <= AHEAD_FRAC * cache_bytes[1]
+            least_vectors, fill = vectors, FILL_VECTORS if near else FAR_FILL_VECTORS
         passes = math.ceil(c_out_group / k_block)
-        channel_bytes = area.touched(inner, rim_frac) * vector_bytes
+        write = PARTED_WRITE_VECTORS if quad is not None and area.channels_adjoin and passes > 1 else WRITE_VECTORS
+        # The four channels of a quad, and those after them, touch all of a rim that is as large as the tile.
+        channel_bytes = area.touched(inner, rim_frac if quad is None else 1.0) * vector_bytes
         block_vectors = sums_vectors * problem.c_out * least_vectors
         end_vectors *= problem.c_out * inner_tiles
         once_vectors = (
             nonzeros * (vectors + entry * inner_tiles)
-            + FILL_VECTORS * problem.c_in * touched * tiles * passes
-            + WRITE_VECTORS * problem.c_out * area.written(tile, isa.lanes)
+            + fill * problem.c_in * touched * tiles * passes
+            + write * problem.c_out * area.written(tile, isa.lanes)
         )
         for c_block, c_blocks in blocks:
             missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / (c_block * channel_bytes))
@@ -182,12 +195,18 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
     return best
 
 
+def filled_zeros(problem: Problem, c_blocks: int) -> float:
+    """Zeros that fill up the shorter rows of quads, about: lengths spread like those of random masks."""
+    nonzeros = problem.weight_count * (1.0 - problem.sparsity)
+    return QUAD_SHORT * math.sqrt(nonzeros * problem.sparsity * problem.c_out * c_blocks)
+
+
 def chunk_of(c_out: int) -> int:
     """Output channels among which those of like length are put in quads: threads share whole chunks."""
     return min(MAX_CHUNK, max(MIN_CHUNK, math.ceil(c_out / 2 / MIN_CHUNK) * MIN_CHUNK))
 
 
-def _cuts(area: Area, isa: InstructionSet) -> Iterator[tuple[Tile, Tile | None]]:
+def cuts_of(area: Area, isa: InstructionSet) -> Iterator[tuple[Tile, Tile | None]]:
     """Tiles, and the parts of them that four output channels share; None where these go one at a time."""
     for tile in _tiles(area, isa.max_tile):
         yield tile, None
@@ -206,7 +225,7 @@ def _cuts(area: Area, isa: InstructionSet) -> Iterator[tuple[Tile, Tile | None]]
                 quad = Tile(
                     rows=_even_part(tile.rows, most_rows), columns=_even_part(tile.columns, vectors // most_rows)
                 )
-                if (tile, quad) not in seen:
+                if (tile, quad) not in seen and tile.rows * tile.columns <= QUAD_TILE_FRAC * isa.max_tile:
                     seen.add((tile, quad))
                     yield tile, quad
 

@@ -16,6 +16,7 @@ void quad_tile(const QuadRun& run, const Window& window, const QuadSums& sums) {
     const sparseplan::Quad* quad = run.quads;
     for (int64_t i = 0; i < run.count; ++i) {
         const sparseplan::QuadRows& rows = run.sets[i];
+        run.ahead->ask();
         float* to[4];
         Vec acc[4][R * W];
 #pragma GCC unroll 4

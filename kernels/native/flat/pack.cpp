@@ -46,11 +46,15 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
             "this instruction set must copy its input");
     require(shape.copies_input || (shape.channel_floats == plane && (blocked || shape.images == 1) && !nhwc),
             "this input must be copied");
-    require(!shape.copies_tiles || (shape.copies_input && by_position && shape.pitch == shape.w_in &&
-                                    shape.w_out == shape.w_in && shape.h_out == shape.h_in &&
+    require(!shape.copies_tiles || (shape.copies_input && by_position && shape.pitch == shape.w_out &&
+                                    shape.pad_h == 0 && shape.pad_w == 0 &&
+                                    (shape.w_out - 1) * shape.stride_w < shape.w_in &&
+                                    (shape.h_out - 1) * shape.stride_h < shape.h_in &&
                                     shape.channel_floats >= covered &&
-                                    (shape.images == 1 || (nhwc && shape.images == isa.lanes))),
+                                    (shape.images == 1 || ((nhwc || blocked) && shape.images == isa.lanes))),
             "only pointwise input is copied by tiles");
+    require(!shape.asks_ahead || (shape.copies_tiles && has_quads && shape.stride_h == 1 && shape.stride_w == 1),
+            "only quads ask for the input of the next tile, in one piece");
     require(!blocked || (shape.images == isa.lanes && shape.n % isa.lanes == 0), "blocks must be whole vectors");
     require(blocks == shape.c_blocks, "c_blocks does not match block_taps");
     if (bias != nullptr) std::copy(bias, bias + c_out, bias_.begin());

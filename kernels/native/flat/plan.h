@@ -41,6 +41,8 @@ struct FlatPlan {
     // Vectors of a tile whose sums for four channels at a time stay in registers; no rows: one channel at a time.
     int64_t quad_rows, quad_columns;
     int64_t k_chunk;    // channels among which quads are formed; 1 without quads
+    bool asks_ahead;      // for the input of the next tile that is copied, while one is computed with
+    bool streams_output;  // of blocked layout: stored past the caches
     FlatLayout layout;  // blocked: n counts the images of the last block in full
     bool relu;
 

@@ -27,6 +27,9 @@ inline Vec of_quad(Vec quad) {
 }
 inline Vec load(const float* from) { return _mm512_loadu_ps(from); }
 inline void store(float* to, Vec v) { _mm512_storeu_ps(to, v); }
+// Past the caches, to aligned memory; then the thread's later stores wait for it behind the fence.
+inline void stream(float* to, Vec v) { _mm512_stream_ps(to, v); }
+inline void stream_fence() { _mm_sfence(); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.

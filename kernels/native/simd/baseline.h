@@ -33,6 +33,9 @@ inline Vec of_quad(Vec quad) {
     return broadcast(quad[Lane]);
 }
 inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+// No stores past the caches in the compiler's own vectors.
+inline void stream(float* to, Vec v) { store(to, v); }
+inline void stream_fence() {}
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.
