@@ -127,7 +127,7 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         and problem.padding == (0, 0)
         and problem.stride == (1, 1)
         and (blocked or channel_floats * scalar_bytes % ALIAS_BYTES != 0)
-        and not (blocked and _is_pointwise(problem))
+        and not (_is_pointwise(problem) and (blocked or channel_floats * scalar_bytes % LINE_BYTES != 0))
     )
     # Interleaving NCHW a tile at a time would read pieces of lines from every plane of every image.
     by_tiles = not in_place and _is_pointwise(problem) and (layout != "nchw" or images == 1)
