@@ -88,6 +88,11 @@ class FlatShape:
         c_blocks: int,
         copies_input: bool,
         copies_tiles: bool = False,
+        quad_rows: int = 0,
+        quad_columns: int = 0,
+        k_chunk: int = 1,
+        asks_ahead: bool = False,
+        streams_output: bool = False,
         layout: Literal["nchw", "nhwc", "blocked"] = "nchw",
     ) -> None: ...
 

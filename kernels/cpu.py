@@ -18,8 +18,9 @@ ISA_VARIABLE = "SPARSEPLAN_ISA"
 
 CACHE_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 """Where Linux describes the caches of a core (Documentation/ABI/testing/sysfs-devices-system-cpu)."""
-USUAL_CACHE_BYTES = {1: 32 * 1024, 2: 1024 * 1024}
-"""Taken where the system says nothing: 32 KiB as on most CPUs, and the 1 MiB of Zen 4 and Skylake-SP."""
+USUAL_CACHE_BYTES = {1: 32 * 1024, 2: 1024 * 1024, 3: 32 * 1024 * 1024}
+"""Taken where the system says nothing: 32 KiB as on most CPUs, the 1 MiB of Zen 4 and Skylake-SP, and the
+32 MiB that the cores of a Zen share."""
 
 TORCH_OPS = (
     "mkldnn::_convolution_pointwise",
@@ -65,7 +66,7 @@ def capped(isa: tuple[str, ...], environment: Mapping[str, str], *, of: str) -> 
 
 @cache
 def cache_bytes(level: int, folder: Path = CACHE_FOLDER) -> int:
-    """Size of a core's data or unified cache of level 1 or 2, in bytes; `USUAL_CACHE_BYTES` where unknown."""
+    """Size of a core's data or unified cache of level 1 to 3, in bytes; `USUAL_CACHE_BYTES` where unknown."""
     for index in sorted(folder.glob("index*")):
         try:
             found, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .dense import UNITS
 from .flat_sparse import ENTRY_BYTES, FlatShape, flat_shape, stored_images
+from .flat_tiling import filled_zeros
 from .layout import BLOCK_IMAGES
 from .native_layer import InstructionSet
 from .problem import DTYPE_BYTES, Problem
@@ -39,6 +40,7 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     shape = flat_shape(problem, isa, interleaved=interleaved, layout=layout)
     blocks = math.ceil(problem.n / shape.images)
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
+    filled = 0.0 if shape.tiling.quad is None else filled_zeros(problem, shape.tiling.c_blocks)
     scalar_bytes = DTYPE_BYTES[isa.dtype]
     outside = (problem.input_bytes + problem.output_bytes) * stored_images(problem, layout) / problem.n
     sharing = share_flat(problem, shape, isa)
@@ -48,14 +50,22 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     written = float(problem.c_out * shape.area.written(shape.tiling.tile, isa.lanes) * blocks * isa.lanes)
     return Cost(
         unit=UNITS[isa.dtype],
-        flop=2.0 * nonzeros * shape.area.vectors * blocks * isa.lanes,
+        flop=2.0 * (nonzeros + filled) * shape.area.vectors * blocks * isa.lanes,
         bytes_streamed=shape.tiling.streamed_vectors * blocks * isa.lanes * scalar_bytes,
-        bytes_moved=outside + nonzeros * ENTRY_BYTES,
+        bytes_moved=outside + (nonzeros + filled) * ENTRY_BYTES,
         tasks=sharing.tasks,
         bytes_copied=2.0 * scalar_bytes * (written + (copied if in_order else 0.0)),
         values_dealt=0.0 if in_order else copied * _in_squares(problem, shape, isa, layout),
-        starts=float(problem.c_out * shape.area.tiles(shape.tiling.tile) * shape.tiling.c_blocks * blocks),
+        starts=float(_loops(problem, shape) * shape.tiling.c_blocks * blocks),
     )
+
+
+def _loops(problem: Problem, shape: FlatShape) -> int:
+    """Loops over non-zeros in one block of input channels."""
+    tile, quad = shape.tiling.tile, shape.tiling.quad
+    if quad is None:
+        return problem.c_out * shape.area.tiles(tile)
+    return math.ceil(problem.c_out / 4) * shape.area.quads(tile, quad)
 
 
 def _in_squares(problem: Problem, shape: FlatShape, isa: InstructionSet, layout: Layout) -> float:
@@ -103,7 +113,7 @@ def _parts(problem: Problem, shape: FlatShape, tiles: int) -> tuple[int, bool]:
     parts = 1 if tiles_first else max(1, min(threads, problem.c_out // LEAST_CHANNELS))
     while tiles * parts % threads != 0 and tiles * parts < UNEVEN_TASKS * threads:
         parts += 1
-    return min(parts, problem.c_out), tiles_first
+    return min(parts, math.ceil(problem.c_out / shape.tiling.k_chunk)), tiles_first
 
 
 def _rows_under(shape: FlatShape, span: tuple[int, int], *, h_out: int, lanes: int) -> int:

@@ -5,7 +5,13 @@ of value_j * in[offset_j + p]``. The input is copied into zero-padded *phases*: 
 rows (columns) a, a + s, a + 2 s, ...; a tap at distance d = r * dilation then reads phase d mod s at shift d div s, and
 every stride becomes a unit stride. Two forms of this copy feed the inner kernel: one image at a time, a vector covering
 consecutive positions ("flat"), or as many images as a vector has lanes, interleaved ("n16": all loads aligned). Input
-and output lie in memory as NCHW, channels_last, or blocked, which is interleaved already.
+and output lie in memory as NCHW, channels_last, or blocked, which is interleaved already. A pointwise convolution is
+copied a tile at a time, into memory that stays in level 2.
+
+The inner kernel has two forms. One output channel and a tile that fills the registers: each non-zero does much work,
+but few input channels of such a tile fit level 1, and sums pass through memory between blocks of them. Or a *quad*:
+four output channels of like length at a time and a tile of a few vectors. Several times as many input channels fit, and
+the ends of rows, which are mispredicted, are fewer. The first wins for 3x3, whose rim a small tile would load again.
 
 References
 ----------
@@ -24,7 +30,7 @@ from torch import Tensor  # before _native: the extension must share torch's Ope
 from . import _native
 from .check import check_weights
 from .cpu import cache_bytes
-from .flat_tiling import Area, Tiling, choose_tiling
+from .flat_tiling import AHEAD_FRAC, Area, Tiling, choose_tiling
 from .layout import BLOCK_IMAGES, native_layout
 from .native_layer import INSTRUCTION_SETS, InstructionSet, run_native, to_numpy
 from .phases import Phases, halo_of, phases_of, tap_offsets
@@ -38,10 +44,12 @@ LINE_BYTES = 64
 ALIAS_BYTES = 4096
 """Channels this far apart share the same sets of a level-1 cache (32 KiB, 8 ways)."""
 OFFSET_LIMIT = 2**32
+LAST_CACHE_FRAC = 0.5
+"""Share of the last cache that an output may fill: above it, stores past the caches wrote twice as much a second."""
 
 FLAT_VARIANTS = (
     *INSTRUCTION_SETS,
-    InstructionSet(name="avx512", lanes=8, max_tile=28, guarded_loads=True),
+    InstructionSet(name="avx512", lanes=8, max_tile=28, guarded_loads=True, max_quad=6),
 )
 """The instruction sets, and AVX-512 with vectors of 8 floats: where a core does two multiply-adds of 8 lanes a cycle or
 one of 16 (Zen 4), half-width vectors compute as fast and need half the cache for a tile."""
@@ -68,6 +76,10 @@ class FlatShape:
         False where the caller's memory already is the padded input.
     copies_tiles : bool
         Whether the copy is made a tile at a time, which then stays in level 2: `channel_floats` is that of a tile.
+    asks_ahead : bool
+        Whether the input of the next tile is asked for while one is computed with: both fit level 2.
+    streams_output : bool
+        Whether the output is written past the caches, which it would leave before it is read.
     """
 
     phases: Phases
@@ -77,6 +89,8 @@ class FlatShape:
     tiling: Tiling
     copies_input: bool
     copies_tiles: bool
+    asks_ahead: bool
+    streams_output: bool
 
     @property
     def phase_floats(self) -> int:
@@ -113,9 +127,10 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         and problem.padding == (0, 0)
         and problem.stride == (1, 1)
         and (blocked or channel_floats * scalar_bytes % ALIAS_BYTES != 0)
+        and not (_is_pointwise(problem) and (blocked or channel_floats * scalar_bytes % LINE_BYTES != 0))
     )
     # Interleaving NCHW a tile at a time would read pieces of lines from every plane of every image.
-    by_tiles = not in_place and _is_pointwise(problem) and (layout == "nhwc" or images == 1)
+    by_tiles = not in_place and _is_pointwise(problem) and (layout != "nchw" or images == 1)
     (halo_rows, halo_columns), phase_count = halo_of(problem), len(phases.phases_h) * len(phases.phases_w)
     if images == isa.lanes and not by_tiles:
         area = Area(
@@ -124,6 +139,7 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
             halo_rows=halo_rows,
             halo_columns=halo_columns,
             phases=phase_count,
+            channels_adjoin=layout == "nhwc",
         )
     else:
         positions, halo = phases.positions * images, halo_rows * phases.pitch + halo_columns
@@ -133,6 +149,7 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
             halo_rows=0.0,
             halo_columns=halo * images / isa.lanes,
             phases=phase_count,
+            channels_adjoin=layout == "nhwc",
         )
     tiling = choose_tiling(problem, area, isa, (cache_bytes(1), cache_bytes(2)))
     if by_tiles:
@@ -149,6 +166,11 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         tiling=tiling,
         copies_input=not in_place,
         copies_tiles=by_tiles,
+        asks_ahead=by_tiles
+        and tiling.quad is not None
+        and problem.stride == (1, 1)
+        and problem.c_in * channel_floats * scalar_bytes <= AHEAD_FRAC * cache_bytes(2),
+        streams_output=blocked and problem.output_bytes > LAST_CACHE_FRAC * cache_bytes(3),
     )
 
 
@@ -197,6 +219,11 @@ def pack_flat(
         c_blocks=shape.tiling.c_blocks,
         copies_input=shape.copies_input,
         copies_tiles=shape.copies_tiles,
+        quad_rows=0 if shape.tiling.quad is None else shape.tiling.quad.rows,
+        quad_columns=0 if shape.tiling.quad is None else shape.tiling.quad.columns,
+        k_chunk=shape.tiling.k_chunk,
+        asks_ahead=shape.asks_ahead,
+        streams_output=shape.streams_output,
         layout=native_layout(layout),
     )
     native = _native.FlatSparse(
@@ -246,9 +273,8 @@ def stored_images(problem: Problem, layout: Layout) -> int:
 
 
 def _is_pointwise(problem: Problem) -> bool:
-    """Whether each pixel of the output reads the pixel at its place alone; a single pixel is a matter of its own."""
-    unmoved = problem.kernel == (1, 1) and problem.stride == (1, 1) and problem.padding == (0, 0)
-    return unmoved and problem.h_out * problem.w_out > 1
+    """Whether each pixel of the output reads one pixel of the input; a single pixel is a matter of its own."""
+    return problem.kernel == (1, 1) and problem.padding == (0, 0) and problem.h_out * problem.w_out > 1
 
 
 def _interleaved_images(problem: Problem, isa: InstructionSet) -> int:

@@ -38,19 +38,39 @@ These constants have the least regret over 1,400 cuts of 73 layers (AlexNet's pr
 Zen 4 in SSE2, AVX2 and AVX-512, both layouts: the cut chosen takes on average 1.02 times as long as the best, at most
 1.09 times. `ENTRY_VECTORS` was 1 there; a Zen 5, which loads two vectors a cycle, wants 2 to 4 (1,000 cuts of 24 layers
 in AVX-512: with 2 the cut chosen takes on average 1.03 times as long as the best, at most 1.14 times)."""
+QUAD_ENTRY_VECTORS = 1.0
+QUAD_END_VECTORS = 7.0
+QUAD_SHORT = 0.15
+"""The same of a non-zero in a quad, of the end of a row and of the zeros that fill a shorter row up, in standard
+deviations of its length (measured on Zen 5 with pointwise layers at 90 % zeros)."""
+MIN_CHUNK = 16
+MAX_CHUNK = 64
+"""Output channels among which quads are formed: enough that neighbours in length differ little."""
+QUAD_ROWS = 3
+QUAD_TILES = (1, 2, 4, 8)
+"""Rows of a quad at most, and how many quads of a row a tile has."""
+QUAD_TILE_FRAC = 2.0
+"""Vectors of such a tile at most, as a share of those of a tile of one channel."""
+PARTED_WRITE_VECTORS = 6.0
+"""Of transposing and writing a vector where the channels of a pixel are written in parts."""
+AHEAD_FRAC = 0.3
+FAR_FILL_VECTORS = 0.75
+"""Share of level 2 that the input of a tile may fill to be asked for ahead, and a first touch where it does not."""
 TILE_FRACS = (1.0, 0.75, 0.5)
 """Shares of the registers that are tried: small tiles keep more channels in level 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
-    """The output of a channel in vectors, and the input beyond it that a tile also touches."""
+    """The output of a channel in vectors, the input beyond it that a tile also touches, and whether the channels of a
+    pixel lie side by side in the output."""
 
     rows: int
     columns: int
     halo_rows: float
     halo_columns: float
     phases: int
+    channels_adjoin: bool = False
 
     @property
     def vectors(self) -> int:
@@ -69,6 +89,10 @@ class Area:
     def tiles(self, tile: Tile) -> int:
         return math.ceil(self.rows / tile.rows) * math.ceil(self.columns / tile.columns)
 
+    def quads(self, tile: Tile, quad: Tile) -> int:
+        """Parts of all tiles, of `quad` at most."""
+        return self.tiles(tile) * math.ceil(tile.rows / quad.rows) * math.ceil(tile.columns / quad.columns)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
@@ -84,8 +108,12 @@ class Tiling:
 
     Attributes
     ----------
+    quad : Tile or None
+        Part of a tile whose sums stay in registers for four output channels at a time; None where these go alone.
     k_block : int
-        Output channels computed before they are written.
+        Output channels computed before they are written: whole chunks.
+    k_chunk : int
+        Output channels among which those of like length are put in quads; 1 where these go alone.
     c_block, c_blocks : int
         Input channels (per group) summed in one go, and how often.
     streamed_vectors : float
@@ -93,7 +121,9 @@ class Tiling:
     """
 
     tile: Tile
+    quad: Tile | None = None
     k_block: int
+    k_chunk: int = 1
     c_block: int
     c_blocks: int
     streamed_vectors: float
@@ -115,27 +145,89 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
     rim_frac = min(1.0, RIM_FRAC + RIM_FRAC_PER_TAP * nonzeros / (problem.c_out * channels))
     c_out_group = problem.c_out // problem.groups
     blocks, vectors = _block_sizes(channels), area.vectors
-    least, best = math.inf, (Tile(rows=1, columns=1), 1, 1, 1)
-    for tile in _tiles(area, isa.max_tile):
+    k_chunk = chunk_of(problem.c_out)
+    least, best = math.inf, Tiling(tile=Tile(rows=1, columns=1), k_block=1, c_block=1, c_blocks=1, streamed_vectors=0.0)
+    for tile, quad in cuts_of(area, isa):
         tiles, touched = area.tiles(tile), area.touched(tile, 1.0)
         # Sums take half of level 2; the rest is for the input.
         k_block = _even_part(problem.c_out, max(1, cache_bytes[1] // 2 // (tile.rows * tile.columns * sum_bytes)))
-        passes = math.ceil(c_out_group / k_block)
         # What the loop over blocks does not change is left out of it: most of a plan's time would go there.
-        channel_bytes = area.touched(tile, rim_frac) * vector_bytes
-        block_vectors = sums_vectors * problem.c_out * max(vectors, LEAST_SUMS * tiles)
+        if quad is None:
+            inner, inner_tiles, short, entry, end_vectors = tile, tiles, 0.0, ENTRY_VECTORS, 0.0
+            least_vectors, fill = max(vectors, LEAST_SUMS * tiles), FILL_VECTORS
+        else:
+            k_block = max(k_chunk, k_block // k_chunk * k_chunk)
+            inner, inner_tiles, entry = quad, area.quads(tile, quad), QUAD_ENTRY_VECTORS
+            short, end_vectors = filled_zeros(problem, 1), QUAD_END_VECTORS
+            near = problem.c_in * touched * vector_bytes <= AHEAD_FRAC * cache_bytes[1]
+            least_vectors, fill = vectors, FILL_VECTORS if near else FAR_FILL_VECTORS
+        passes = math.ceil(c_out_group / k_block)
+        write = PARTED_WRITE_VECTORS if quad is not None and area.channels_adjoin and passes > 1 else WRITE_VECTORS
+        # The four channels of a quad, and those after them, touch all of a rim that is as large as the tile.
+        channel_bytes = area.touched(inner, rim_frac if quad is None else 1.0) * vector_bytes
+        block_vectors = sums_vectors * problem.c_out * least_vectors
+        end_vectors *= problem.c_out * inner_tiles
         once_vectors = (
-            nonzeros * (vectors + ENTRY_VECTORS * tiles)
-            + FILL_VECTORS * problem.c_in * touched * tiles * passes
-            + WRITE_VECTORS * problem.c_out * area.written(tile, isa.lanes)
+            nonzeros * (vectors + entry * inner_tiles)
+            + fill * problem.c_in * touched * tiles * passes
+            + write * problem.c_out * area.written(tile, isa.lanes)
         )
         for c_block, c_blocks in blocks:
             missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / (c_block * channel_bytes))
-            streamed = once_vectors + nonzeros * vectors * MISS_VECTORS * missing + block_vectors * (c_blocks - 0.5)
+            streamed = (
+                once_vectors
+                + nonzeros * vectors * MISS_VECTORS * missing
+                + block_vectors * (c_blocks - 0.5)
+                + end_vectors * c_blocks
+                + short * math.sqrt(c_blocks) * vectors
+            )
             if streamed < least:
-                least, best = streamed, (tile, k_block, c_block, c_blocks)
-    tile, k_block, c_block, c_blocks = best
-    return Tiling(tile=tile, k_block=k_block, c_block=c_block, c_blocks=c_blocks, streamed_vectors=least)
+                least = streamed
+                best = Tiling(
+                    tile=tile,
+                    quad=quad,
+                    k_block=k_block,
+                    k_chunk=1 if quad is None else k_chunk,
+                    c_block=c_block,
+                    c_blocks=c_blocks,
+                    streamed_vectors=least,
+                )
+    return best
+
+
+def filled_zeros(problem: Problem, c_blocks: int) -> float:
+    """Zeros that fill up the shorter rows of quads, about: lengths spread like those of random masks."""
+    nonzeros = problem.weight_count * (1.0 - problem.sparsity)
+    return QUAD_SHORT * math.sqrt(nonzeros * problem.sparsity * problem.c_out * c_blocks)
+
+
+def chunk_of(c_out: int) -> int:
+    """Output channels among which those of like length are put in quads: threads share whole chunks."""
+    return min(MAX_CHUNK, max(MIN_CHUNK, math.ceil(c_out / 2 / MIN_CHUNK) * MIN_CHUNK))
+
+
+def cuts_of(area: Area, isa: InstructionSet) -> Iterator[tuple[Tile, Tile | None]]:
+    """Tiles, and the parts of them that four output channels share; None where these go one at a time."""
+    for tile in _tiles(area, isa.max_tile):
+        yield tile, None
+    seen = set()
+    for vectors in dict.fromkeys((isa.max_quad, isa.max_quad * 2 // 3)):
+        for most_rows in range(1, min(QUAD_ROWS, area.rows, vectors) + 1):
+            for many in QUAD_TILES:
+                rows = _even_part(area.rows, most_rows)
+                columns = _even_part(area.columns, vectors // most_rows)
+                if area.rows == 1:
+                    columns = min(area.columns, columns * many)
+                elif many > 1:
+                    columns = area.columns
+                    rows = min(area.rows, rows * max(1, round(many * (vectors // most_rows) / columns)))
+                tile = Tile(rows=_even_part(area.rows, rows), columns=_even_part(area.columns, columns))
+                quad = Tile(
+                    rows=_even_part(tile.rows, most_rows), columns=_even_part(tile.columns, vectors // most_rows)
+                )
+                if (tile, quad) not in seen and tile.rows * tile.columns <= QUAD_TILE_FRAC * isa.max_tile:
+                    seen.add((tile, quad))
+                    yield tile, quad
 
 
 def _tiles(area: Area, max_tile: int) -> Iterator[Tile]:

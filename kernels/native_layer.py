@@ -24,7 +24,8 @@ NATIVE_PATTERNS = ("unstructured", "block", "n:m", "filter", "channel", "shape",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionSet:
-    """Width of a vector in activations, accumulators of the inner kernel, and whether vector loads can be cut short.
+    """Width of a vector in activations, accumulators of the inner kernel (of one output channel, and of each of four),
+    and whether vector loads can be cut short.
 
     The numbers are those of ``native/simd/*.h``; packing refuses others.
     """
@@ -33,16 +34,19 @@ class InstructionSet:
     lanes: int
     max_tile: int
     guarded_loads: bool
+    max_quad: int
     dtype: Dtype = "float32"
 
 
 INSTRUCTION_SETS = (
-    InstructionSet(name="avx512", lanes=16, max_tile=28, guarded_loads=True),
-    InstructionSet(name="avx2", lanes=8, max_tile=13, guarded_loads=True),
-    InstructionSet(name="baseline", lanes=4, max_tile=12, guarded_loads=False),
+    InstructionSet(name="avx512", lanes=16, max_tile=28, guarded_loads=True, max_quad=6),
+    InstructionSet(name="avx2", lanes=8, max_tile=13, guarded_loads=True, max_quad=3),
+    InstructionSet(name="baseline", lanes=4, max_tile=12, guarded_loads=False, max_quad=2),
 )
 """Of float32 kernels."""
-HALF_PRECISION = InstructionSet(name="avx512fp16", lanes=32, max_tile=28, guarded_loads=True, dtype="float16")
+HALF_PRECISION = InstructionSet(
+    name="avx512fp16", lanes=32, max_tile=28, guarded_loads=True, max_quad=0, dtype="float16"
+)
 
 
 class NativeLayer(Protocol):

@@ -1,6 +1,7 @@
 """How the flat sparse convolution is cut, and that every cut computes the same."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_agreement import assert_agrees, random_layer
+from native_agreement import assert_agrees, exact, random_layer
 
+from sparseplan.kernels import flat_sparse, flat_tiling
 from sparseplan.kernels.conv2d_unstructured import KERNELS
 from sparseplan.kernels.cpu import USUAL_CACHE_BYTES, cache_bytes, detect_machine
 from sparseplan.kernels.flat_cost import flat_cost, share_flat
 from sparseplan.kernels.flat_sparse import FLAT_VARIANTS, FlatShape, flat_shape
-from sparseplan.kernels.flat_tiling import MAX_TILE_ROWS, choose_tiling
+from sparseplan.kernels.flat_tiling import MAX_TILE_ROWS, Area, Tile, choose_tiling
+from sparseplan.kernels.native_layer import InstructionSet
 from sparseplan.kernels.problem import Problem
+from sparseplan.kernels.reorder import from_layout, to_layout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,11 +59,16 @@ def test_cuts_fit_the_registers_and_cover_all_channels(
     )
     shape = flat_shape(problem, isa, interleaved=interleaved)
     tile, tiling = shape.tiling.tile, shape.tiling
-    assert 1 <= tile.rows <= min(MAX_TILE_ROWS, shape.area.rows)
+    assert 1 <= tile.rows <= shape.area.rows
     assert 1 <= tile.columns <= shape.area.columns
-    assert tile.rows * tile.columns <= isa.max_tile
+    if tiling.quad is None:
+        assert tile.rows <= MAX_TILE_ROWS
+        assert tile.rows * tile.columns <= isa.max_tile
+    else:
+        assert tiling.quad.rows * tiling.quad.columns <= isa.max_quad
+        assert tiling.k_block % tiling.k_chunk == 0
     assert tiling.c_block * tiling.c_blocks >= channels > tiling.c_block * (tiling.c_blocks - 1)
-    assert 1 <= tiling.k_block <= problem.c_out
+    assert 1 <= tiling.k_block <= math.ceil(problem.c_out / tiling.k_chunk) * tiling.k_chunk
 
 
 @every_variant
@@ -176,6 +185,77 @@ def test_cost_counts_what_each_thread_copies(
     assert any(math.isclose(sharing.copies, copies) for copies in plain)
 
 
+def test_pointwise_layers_are_computed_in_quads() -> None:
+    """Small tiles with many input channels in level 1: rows of non-zeros are long, sums seldom pass through memory."""
+    problem = conv(kernel=(1, 1), padding=(0, 0), c_in=256, c_out=256, h_in=14, w_in=14)
+    widest, *_ = FLAT_VARIANTS
+    shape = flat_shape(problem, widest, interleaved=True, layout="nhwc")
+    assert shape.tiling.quad is not None
+    assert shape.copies_tiles
+    cost = flat_cost(problem, widest, interleaved=True, layout="nhwc")
+    assert problem.flop_useful < cost.flop < 1.1 * problem.flop_useful, "shorter rows are filled up with zeros"
+
+
+@pytest.fixture
+def only_quads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every layer in quads where the instruction set has them, and every blocked output past the caches."""
+    cuts = flat_tiling.cuts_of
+
+    def quads_of(area: Area, isa: InstructionSet) -> list[tuple[Tile, Tile | None]]:
+        return [cut for cut in cuts(area, isa) if cut[1] is not None] or list(cuts(area, isa))
+
+    monkeypatch.setattr(flat_tiling, "cuts_of", quads_of)
+    monkeypatch.setattr(flat_sparse, "LAST_CACHE_FRAC", 0.0)
+    flat_tiling.choose_tiling.cache_clear()
+    yield
+    flat_tiling.choose_tiling.cache_clear()
+
+
+@pytest.mark.usefixtures("only_quads")
+@pytest.mark.parametrize("spec", [spec for spec in KERNELS if spec.isa in MACHINE.isa], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"c_out": 1, "c_in": 1},
+        {"c_out": 6},
+        {"c_out": 67, "c_in": 130, "h_in": 5},
+        {"c_out": 70, "kernel": (1, 1), "padding": (0, 0), "stride": (2, 3)},
+        {"c_out": 35, "kernel": (1, 1), "padding": (0, 0), "c_in": 200},
+        {"c_out": 9, "c_in": 6, "groups": 3},
+        {"sparsity": 0.0},
+        {"sparsity": 1.0},
+    ],
+    ids=str,
+)
+def test_quads_agree(spec, sizes: dict[str, object]) -> None:
+    problem = conv(**({"n": 17, "c_in": 7, "c_out": 21, "h_in": 11, "w_in": 9, "sparsity": 0.6} | sizes))
+    x, weight, bias = random_layer(problem)
+    assert_agrees(spec, problem, x, weight, bias, relu=True)
+    alone = assert_agrees(spec, problem, x, weight, None, residual=torch.randn(problem.output_shape), relu=True)
+    torch.set_num_threads(3)
+    torch.manual_seed(0)
+    residual = torch.randn(problem.output_shape)
+    shared = assert_agrees(spec, problem, x, weight, bias, residual=residual)
+    torch.set_num_threads(1)
+    assert torch.equal(assert_agrees(spec, problem, x, weight, bias, residual=residual), shared)
+    assert alone.min() >= 0.0
+
+
+@pytest.mark.usefixtures("only_quads")
+@pytest.mark.parametrize("spec", [spec for spec in KERNELS if spec.isa in MACHINE.isa], ids=lambda spec: spec.name)
+def test_quads_read_only_what_their_channels_may(spec) -> None:
+    """Shorter rows are filled up with zeros of their own: a NaN spreads as in torch, which multiplies zeros too."""
+    problem = conv(n=16, c_in=12, c_out=13, h_in=5, w_in=6, sparsity=0.7)
+    x, weight, bias = random_layer(problem)
+    x[5, 3, 0, 0] = float("nan")
+    y = from_layout(spec.run(spec.pack(problem, weight, bias, False), to_layout(x, spec.layout)), spec.layout, 16)
+    may = torch.zeros(problem.output_shape, dtype=torch.bool)
+    may[5, :, :2, :2] = True
+    must = exact(problem, x.nan_to_num(1e30), weight, None).abs() > 1e20
+    assert torch.all(y.isnan() <= may)
+    assert torch.all(y.isnan() >= must)
+
+
 @every_variant
 def test_strided_copies_are_shared_by_rows(isa) -> None:
     """Many tiles and few weights: the second thread copies the halo again, not the image."""
@@ -201,4 +281,4 @@ def test_cache_sizes_come_from_the_system(tmp_path: Path) -> None:
 def test_unknown_cache_sizes_are_the_usual_ones(tmp_path: Path) -> None:
     write_cache(tmp_path / "index0", "1", "Data", "plenty")
     (tmp_path / "index1").mkdir()
-    assert {level: cache_bytes(level, tmp_path) for level in (1, 2)} == USUAL_CACHE_BYTES
+    assert {level: cache_bytes(level, tmp_path) for level in (1, 2, 3)} == USUAL_CACHE_BYTES

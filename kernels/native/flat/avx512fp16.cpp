@@ -8,7 +8,7 @@
 
 namespace sparseplan {
 
-const FlatTable kFlatAvx512Fp16{"avx512fp16", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads, sizeof(Scalar),
+const FlatTable kFlatAvx512Fp16{"avx512fp16", kLanes, kMaxTile, kMaxTileRows, kMaxQuad, kGuardedLoads, sizeof(Scalar),
                                    run_flat};
 
 }  // namespace sparseplan

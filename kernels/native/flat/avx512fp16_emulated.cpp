@@ -8,7 +8,7 @@
 
 namespace sparseplan {
 
-const FlatTable kFlatAvx512Fp16Emulated{"avx512fp16_emulated", kLanes, kMaxTile, kMaxTileRows, kGuardedLoads,
+const FlatTable kFlatAvx512Fp16Emulated{"avx512fp16_emulated", kLanes, kMaxTile, kMaxTileRows, kMaxQuad, kGuardedLoads,
                                            sizeof(Scalar), run_flat};
 
 }  // namespace sparseplan

@@ -33,16 +33,19 @@ void bind_flat(nb::module_& m) {
                             int64_t pad_w, int64_t images, int64_t rows, int64_t pitch, int64_t phase_floats,
                             int64_t channel_floats, int64_t area_rows, int64_t area_columns, int64_t tile_rows,
                             int64_t tile_columns, int64_t k_block, int64_t c_blocks, bool copies_input,
-                            bool copies_tiles, const std::string& layout) {
+                            bool copies_tiles, int64_t quad_rows, int64_t quad_columns,
+                            int64_t k_chunk, bool asks_ahead, bool streams_output, const std::string& layout) {
             new (self) FlatPlan{n, c_in, h_in, w_in, c_out, h_out, w_out, stride_h, stride_w, pad_h, pad_w,
                                 nullptr, nullptr, 0, 0,
                                 images, rows, pitch, phase_floats, channel_floats, area_rows, area_columns, tile_rows,
                                 tile_columns, tile_rows * tile_columns, k_block, c_blocks, copies_input, copies_tiles,
-                                layout_named(layout), false, nullptr, nullptr, nullptr, nullptr};
+                                quad_rows, quad_columns, k_chunk, asks_ahead, streams_output, layout_named(layout), false,
+                                nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
         }, nb::kw_only(), "n"_a, "c_in"_a, "h_in"_a, "w_in"_a, "c_out"_a, "h_out"_a, "w_out"_a, "stride_h"_a,
            "stride_w"_a, "pad_h"_a, "pad_w"_a, "images"_a, "rows"_a, "pitch"_a, "phase_floats"_a, "channel_floats"_a,
            "area_rows"_a, "area_columns"_a, "tile_rows"_a, "tile_columns"_a, "k_block"_a, "c_blocks"_a,
-           "copies_input"_a, "copies_tiles"_a = false, "layout"_a = "nchw");
+           "copies_input"_a, "copies_tiles"_a = false, "quad_rows"_a = 0, "quad_columns"_a = 0, "k_chunk"_a = 1,
+           "asks_ahead"_a = false, "streams_output"_a = false, "layout"_a = "nchw");
 
     nb::class_<FlatLayer>(m, "FlatSparse")
         .def("__init__", [](FlatLayer* self, const std::string& isa, int lanes, FlatPlan shape,
@@ -58,8 +61,9 @@ void bind_flat(nb::module_& m) {
             const FlatTable& kernels = table(isa, lanes);
             const size_t scalar_bytes = static_cast<size_t>(kernels.scalar_bytes);
             new (self) FlatLayer{
-                FlatSparse(kernels, shape, std::move(phases_h), std::move(phases_w), weight.data(),
-                           tap_offset.data(), taps, block_taps, groups, group_offset, bias ? bias->data() : nullptr),
+                FlatSparse(kernels, shape, std::move(phases_h), std::move(phases_w),
+                           {weight.data(), tap_offset.data(), taps, block_taps, groups, group_offset},
+                           bias ? bias->data() : nullptr),
                 scalar_bytes * product({shape.n, shape.c_in, shape.h_in, shape.w_in}),
                 scalar_bytes * product({shape.n, c_out, shape.h_out, shape.w_out})};
         }, nb::kw_only(), "isa"_a, "lanes"_a, "shape"_a, "phases_h"_a, "phases_w"_a, "weight"_a, "tap_offset"_a,

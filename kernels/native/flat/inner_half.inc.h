@@ -55,3 +55,4 @@ void axpy_tile(const Rows& rows, const Window& window, float* sums, int64_t sums
 }  // namespace
 
 #include "flat/tiles.inc.h"
+#include "flat/no_quads.inc.h"

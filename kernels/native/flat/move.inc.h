@@ -75,8 +75,11 @@ struct Target {
     Scalar* y;
     const Scalar* residual;  // or null: then the sums are final
     bool relu;
+    bool streams = false;  // more output than the last cache keeps: past it, as a line is not read before it is written
 
-    Target at(int64_t offset) const { return {y + offset, residual == nullptr ? nullptr : residual + offset, relu}; }
+    Target at(int64_t offset) const {
+        return {y + offset, residual == nullptr ? nullptr : residual + offset, relu, streams};
+    }
 
     Vec finish(int64_t offset, Vec v, int count) const {
         v = add(v, load_first(residual + offset, count));
@@ -95,6 +98,19 @@ inline void put_row(const float* sums, const Target& to, int64_t count) {
             store(y + i, v);
         } else {
             store_first(y + i, v, some);
+        }
+    }
+}
+
+// Whole vectors of sums to aligned memory.
+inline void put_vectors(const float* sums, const Target& to, int64_t count) {
+    for (int64_t i = 0; i < count; i += kLanes) {
+        const Vec v = load_sums(sums + i);
+        const Vec final = to.residual != nullptr ? to.finish(i, v, kLanes) : v;
+        if (to.streams) {
+            stream(to.y + i, final);
+        } else {
+            store(to.y + i, final);
         }
     }
 }

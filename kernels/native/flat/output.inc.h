@@ -4,6 +4,10 @@ namespace {
 
 // Part of a plane of output that a tile covers; columns are vectors.
 struct Area {
+    struct Size {
+        int64_t rows, columns;
+    };
+
     Span rows, columns;
 
     int64_t row_count() const { return rows.end - rows.begin; }
@@ -49,7 +53,7 @@ void write_flat(const sparseplan::FlatPlan& plan, Span columns, const float* sum
 // One channel of a block of images, which stays interleaved.
 void write_blocked(const sparseplan::FlatPlan& plan, const Area& area, const float* sums, const Target& plane) {
     for_each_pixel_run(plan, area, [&](int64_t sum, int64_t pixel, int64_t pixels) {
-        put_row(sums + sum, plane.at(pixel * kLanes), pixels * kLanes);
+        put_vectors(sums + sum, plane.at(pixel * kLanes), pixels * kLanes);
     });
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "flat/plan.h"
+#include "flat/quads.h"
 #include "flat/table.h"
 #include "pages.h"
 
@@ -12,19 +13,17 @@ namespace sparseplan {
 
 class FlatSparse {
   public:
-    // weight: [c_out, taps], dense with zeros. tap_offset: [taps], floats from an output position to the input that
-    // the tap multiplies, for the first group; later groups of channels follow at group_offset each. A block of input
-    // channels is block_taps taps. The pointers inside `shape` are set here.
+    // taps.offset: floats from an output position to the input that the tap multiplies, for the first group; later groups
+    // of channels follow at group_offset each. The pointers inside `shape` are set here.
     FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<int64_t> phases_h, std::vector<int64_t> phases_w,
-               const float* weight, const uint32_t* tap_offset, int64_t taps, int64_t block_taps, int64_t groups,
-               int64_t group_offset, const float* bias);
+               const Taps& taps, const float* bias);
     FlatSparse(const FlatSparse&) = delete;
     FlatSparse& operator=(const FlatSparse&) = delete;
 
     void run(const void* x, const void* residual, void* y, int threads) const {
         isa_.run(plan_, x, residual, y, threads);
     }
-    int64_t nonzeros() const { return static_cast<int64_t>(entries_.size()) - kEntriesAhead; }
+    int64_t nonzeros() const { return starts_.back(); }
 
   private:
     const FlatTable& isa_;
@@ -33,6 +32,7 @@ class FlatSparse {
     std::vector<float> bias_;
     std::vector<int64_t> starts_, work_;
     PackedVector<Entry> entries_;
+    PackedQuads quads_;
 };
 
 }  // namespace sparseplan

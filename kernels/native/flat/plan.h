@@ -15,6 +15,18 @@ struct Entry {
 
 constexpr int kEntriesAhead = 2;
 
+// A non-zero each of four output channels; where a channel has no more, one of its zeros.
+struct Quad {
+    float value[4];
+    uint32_t offset[4];
+};
+
+// Four output channels of like length: how many quads follow for them. The last channel stands in for those that lack.
+struct QuadRows {
+    uint32_t steps;
+    uint32_t channel[4];
+};
+
 // Names as in kernels/flat_sparse.py, where they are derived and explained.
 struct FlatPlan {
     int64_t n, c_in, h_in, w_in, c_out, h_out, w_out;
@@ -26,13 +38,24 @@ struct FlatPlan {
     int64_t area_rows, area_columns, tile_rows, tile_columns, tile, k_block, c_blocks;
     bool copies_input;
     bool copies_tiles;  // of these, a tile at a time: channel_floats then is that of a tile
+    // Vectors of a tile whose sums for four channels at a time stay in registers; no rows: one channel at a time.
+    int64_t quad_rows, quad_columns;
+    int64_t k_chunk;    // channels among which quads are formed; 1 without quads
+    bool asks_ahead;      // for the input of the next tile that is copied, while one is computed with
+    bool streams_output;  // of blocked layout: stored past the caches
     FlatLayout layout;  // blocked: n counts the images of the last block in full
     bool relu;
 
     const float* bias;       // [c_out]
     const int64_t* starts;   // [c_blocks * c_out + 1], into entries; rows of one block of channels lie together
-    const Entry* entries;    // and kEntriesAhead more, which are read but not used
+    const Entry* entries;    // and kEntriesAhead more, which are read but not used; none with quads
+    const Quad* quads;
+    const QuadRows* quad_sets;    // [c_blocks][chunks][sets of a chunk], each of four channels
+    const int64_t* quad_starts;   // [c_blocks * chunks], into quads
     const int64_t* work;     // [c_out + 1], of the channels before each: in non-zeros, sums moved counted as such
+
+    int64_t chunks() const { return (c_out + k_chunk - 1) / k_chunk; }
+    int64_t chunk_sets() const { return (k_chunk + 3) / 4; }
 };
 
 }  // namespace sparseplan

@@ -50,9 +50,13 @@ inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
             plan.k_block * plan.tile * kLanes + kLanes};
 }
 
+// Tile number `tile` of a grid over so many rows and columns.
+inline Area area_at(Area::Size size, const Grid& grid, int64_t tile) {
+    return {part_at(size.rows, grid.parts_rows, tile / grid.parts_columns),
+            part_at(size.columns, grid.parts_columns, tile % grid.parts_columns)};
+}
 inline Area area_at(const sparseplan::FlatPlan& plan, const Grid& grid, int64_t tile) {
-    return {part_at(plan.area_rows, grid.parts_rows, tile / grid.parts_columns),
-            part_at(plan.area_columns, grid.parts_columns, tile % grid.parts_columns)};
+    return area_at(Area::Size{plan.area_rows, plan.area_columns}, grid, tile);
 }
 
 inline Scalar* input_scratch(const Sizes& sizes) {
@@ -92,29 +96,85 @@ inline const Scalar* tile_input(const sparseplan::FlatPlan& plan, const Block& b
                                 const Area& area, Scalar* copy) {
     if (!plan.copies_tiles) return in + area.rows.begin * plan.pitch * plan.images + area.columns.begin * kLanes;
     const int64_t begin = area.columns.begin * kLanes / plan.images, end = area.columns.end * kLanes / plan.images;
-    copy_tile(plan, block.x, block.images, begin, smaller(end, plan.h_in * plan.w_in) - begin, copy);
+    copy_tile(plan, block.x, block.images, begin, smaller(end, plan.h_out * plan.w_out) - begin, copy);
     return copy;
 }
 
-// Output channels [k_begin, k_end) of one tile; `in` is its input. To ask for the input of the next block of channels while
-// one is computed, a line or two an output channel into level 2, changed nothing on Zen 5.
-void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, const Area& area,
-                  int64_t k_begin, int64_t k_end, float* sums) {
+// What copy_tile reads for an area.
+inline Ahead ahead_of(const sparseplan::FlatPlan& plan, const Block& block, const Area& area) {
+    if (!plan.asks_ahead) return {};
+    const int64_t begin = area.columns.begin * kLanes / plan.images, pixels = plan.h_in * plan.w_in;
+    const int64_t count = smaller(area.columns.end * kLanes / plan.images, pixels) - begin;
+    if (plan.layout == sparseplan::FlatLayout::nhwc) {
+        return Ahead(block.x + begin * plan.c_in, block.images, pixels * plan.c_in, count * plan.c_in);
+    }
+    const int64_t pixel = pixel_floats(plan);
+    return Ahead(block.x + begin * pixel, plan.c_in, pixels * pixel, count * pixel);
+}
+
+// A part of the output under one kernel: its input, and whether its last vector reaches beyond what may be read.
+struct Part {
+    Window window;
+    bool guarded;
+};
+
+inline Part part_of_block(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, const Area& area) {
     const int64_t row_floats = plan.pitch * plan.images;
     const int64_t total = (plan.h_out - 1) * row_floats + plan.w_out * plan.images;
     const int64_t last = total - area.rows.begin * row_floats - (area.columns.end - 1) * kLanes;
-    const bool guarded = !plan.copies_input && block.is_last && last < kLanes;
-    const AxpyTile axpy = guarded ? kTiles.guarded[area.column_count()]
-                                  : kTiles.plain[area.row_count()][area.column_count()];
-    const Window window{in, row_floats, static_cast<int>(last)};
+    return {{in, row_floats, static_cast<int>(last)}, !plan.copies_input && block.is_last && last < kLanes};
+}
+
+// Channels [k, k + channels) of a tile in one block of input channels, four at a time: the tile in parts whose sums fit
+// the registers, each of which keeps its input in level 1.
+inline void compute_quads(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, const Area& area,
+                          Span channels, int64_t c, bool rectifies, Ahead& ahead, float* sums) {
+    const int64_t chunk = channels.begin / plan.k_chunk, row_floats = plan.pitch * plan.images;
+    const int64_t sets_of_block = plan.c_out / plan.k_chunk * plan.chunk_sets() + parts_of(plan.c_out % plan.k_chunk, 4);
+    const QuadRun run{plan.quads + plan.quad_starts[c * plan.chunks() + chunk],
+                      plan.quad_sets + c * sets_of_block + chunk * plan.chunk_sets(),
+                      parts_of(channels.end - channels.begin, 4), c == 0 ? plan.bias : nullptr, rectifies, &ahead};
+    const Grid grid{parts_of(area.row_count(), plan.quad_rows), parts_of(area.column_count(), plan.quad_columns)};
+    const int64_t columns = area.column_count();
+    for (int64_t i = 0; i < grid.tiles(); ++i) {
+        const Area within = area_at(Area::Size{area.row_count(), columns}, grid, i);
+        const Area here{{area.rows.begin + within.rows.begin, area.rows.begin + within.rows.end},
+                        {area.columns.begin + within.columns.begin, area.columns.begin + within.columns.end}};
+        const Part part = part_of_block(plan, block, in + within.rows.begin * row_floats + within.columns.begin * kLanes,
+                                        here);
+        const QuadTile tile = part.guarded ? kQuadTiles.guarded[within.column_count()]
+                                           : kQuadTiles.plain[within.row_count()][within.column_count()];
+        tile(run, part.window, {sums + (within.rows.begin * columns + within.columns.begin) * kLanes, channels.begin,
+                                plan.tile * kLanes, columns * kLanes});
+    }
+}
+
+// Output channels of one tile; `in` is its input, `ahead` that of the next. To ask for the input of the next block of channels while
+// one is computed, a line or two an output channel into level 2, changed nothing on Zen 5.
+void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, const Area& area,
+                  Span k_span, Ahead& ahead, float* sums) {
+    const Part part = part_of_block(plan, block, in, area);
+    const bool has_quads = plan.quad_rows > 0;
+    const AxpyTile axpy = has_quads      ? nullptr
+                          : part.guarded ? kTiles.guarded[area.column_count()]
+                                         : kTiles.plain[area.row_count()][area.column_count()];
+    if (has_quads) {
+        const int64_t parts = parts_of(area.row_count(), plan.quad_rows) * parts_of(area.column_count(), plan.quad_columns);
+        ahead.spread(parts * plan.c_blocks * parts_of(k_span.end - k_span.begin, 4));
+    }
     // A residual comes before the rectifier: both then wait until the sums are written.
     const bool rectifies = plan.relu && block.to.residual == nullptr;
-    for (int64_t k = k_begin; k < k_end; k += plan.k_block) {
-        const int64_t channels = smaller(plan.k_block, k_end - k);
+    for (int64_t k = k_span.begin; k < k_span.end; k += plan.k_block) {
+        const int64_t channels = smaller(plan.k_block, k_span.end - k);
         for (int64_t c = 0; c < plan.c_blocks; ++c) {
+            const bool is_last = c == plan.c_blocks - 1;
+            if (has_quads) {
+                compute_quads(plan, block, in, area, {k, k + channels}, c, rectifies && is_last, ahead, sums);
+                continue;
+            }
             axpy({plan.entries, plan.starts + c * plan.c_out + k, channels, c == 0 ? plan.bias + k : nullptr,
-                  rectifies && c == plan.c_blocks - 1},
-                 window, sums, plan.tile * kLanes);
+                  rectifies && is_last},
+                 part.window, sums, plan.tile * kLanes);
         }
         write_tile(plan, area, sums, k, channels, block.to, block.images);
     }
@@ -131,9 +191,12 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
             const Scalar* in = plan.copies_input ? copy : block.x;
             for (int64_t i = 0; i < sizes.tiles; ++i) {
                 const Area area = area_at(plan, sizes.grid, i);
-                compute_tile(plan, block, tile_input(plan, block, in, area, copy), area, 0, plan.c_out, sums);
+                const Scalar* const under = tile_input(plan, block, in, area, copy);
+                Ahead ahead = i + 1 < sizes.tiles ? ahead_of(plan, block, area_at(plan, sizes.grid, i + 1)) : Ahead{};
+                compute_tile(plan, block, under, area, {0, plan.c_out}, ahead, sums);
             }
         });
+        stream_fence();
     });
 }
 
@@ -150,7 +213,7 @@ inline int64_t channel_at(const sparseplan::FlatPlan& plan, int64_t part, int64_
         }
     }
     // Whole vectors of channels where they lie side by side.
-    const int64_t unit = plan.layout == sparseplan::FlatLayout::nhwc ? kLanes : 1;
+    const int64_t unit = larger(plan.layout == sparseplan::FlatLayout::nhwc ? kLanes : 1, plan.k_chunk);
     return smaller((low + unit - 1) / unit * unit, plan.c_out);
 }
 
@@ -171,7 +234,7 @@ inline Shares shares_of(const sparseplan::FlatPlan& plan, int64_t tiles, int thr
                                               copied * static_cast<int64_t>(sizeof(Scalar));
     int64_t parts = tiles_first ? 1 : larger(1, smaller(threads, plan.c_out / kLeastChannels));
     while (tiles * parts % threads != 0 && tiles * parts < kUnevenTasks * threads) ++parts;
-    return {smaller(parts, plan.c_out), tiles_first};
+    return {smaller(parts, plan.chunks()), tiles_first};
 }
 
 // Few blocks: the threads share the tiles and output channels of each, equal in work and the same at every run, so that
@@ -202,14 +265,20 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call&
                 if (is_new) in = tile_input(plan, block, shared, area, copy);
                 const int64_t k_begin = channel_at(plan, part_of(task), shares.parts);
                 const int64_t k_end = channel_at(plan, part_of(task) + 1, shares.parts);
-                if (k_begin < k_end) compute_tile(plan, block, in, area, k_begin, k_end, sums);
+                if (k_begin == k_end) continue;
+                const bool is_next = task + 1 < tasks.end && tile_of(task + 1) != tile_of(task);
+                Ahead ahead = is_next ? ahead_of(plan, block, area_at(plan, sizes.grid, tile_of(task + 1))) : Ahead{};
+                compute_tile(plan, block, in, area, {k_begin, k_end}, ahead, sums);
             }
         });
+        stream_fence();
     });
 }
 
 void run_flat(const sparseplan::FlatPlan& plan, const void* x, const void* residual, void* y, int threads) {
-    const Target to{static_cast<Scalar*>(y), static_cast<const Scalar*>(residual), plan.relu};
+    constexpr uintptr_t kLine = 64;
+    const bool streams = plan.streams_output && reinterpret_cast<uintptr_t>(y) % kLine == 0;
+    const Target to{static_cast<Scalar*>(y), static_cast<const Scalar*>(residual), plan.relu, streams};
     const Call call{static_cast<const Scalar*>(x), to};
     const Sizes sizes = sizes_of(plan);
     if (threads == 1 || sizes.blocks % threads == 0 || sizes.blocks >= 4 * threads) {

@@ -15,6 +15,7 @@ struct FlatTable {
     int lanes;           // activations in a vector
     int max_tile;        // accumulator vectors of the inner kernel
     int max_tile_rows;   // rows that they form at most
+    int max_quad;        // vectors of a tile whose sums for four channels fit the registers; 0: has no such kernel
     bool guarded_loads;  // can read the caller's memory to its very end
     int scalar_bytes;    // of activations
     // residual: null, or like y and added before the rectifier

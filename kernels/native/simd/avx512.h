@@ -13,6 +13,7 @@ using Scalar = float;
 using Columns = const uint16_t*;
 constexpr int kLanes = 16;
 constexpr int kMaxTile = 28;  // of 32 registers, one holds the broadcast value
+constexpr int kMaxQuad = 6;   // of a quarter of the registers, with a quad of values and one of them in every lane
 constexpr bool kGuardedLoads = true;  // load_first touches no memory beyond its count, and is fast
 
 inline Vec zero() { return _mm512_setzero_ps(); }
@@ -26,6 +27,9 @@ inline Vec of_quad(Vec quad) {
 }
 inline Vec load(const float* from) { return _mm512_loadu_ps(from); }
 inline void store(float* to, Vec v) { _mm512_storeu_ps(to, v); }
+// Past the caches, to aligned memory; then the thread's later stores wait for it behind the fence.
+inline void stream(float* to, Vec v) { _mm512_stream_ps(to, v); }
+inline void stream_fence() { _mm_sfence(); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.

@@ -22,6 +22,10 @@ inline Vec broadcast_bits(uint32_t pair) { return _mm512_set1_epi32(static_cast<
 inline Vec load(const Scalar* from) { return _mm512_loadu_si512(from); }
 inline void store(Scalar* to, Vec v) { _mm512_storeu_si512(to, v); }
 
+// Past the caches, to aligned memory; then the thread's later stores wait for it behind the fence.
+inline void stream(Scalar* to, Vec v) { _mm512_stream_si512(reinterpret_cast<__m512i*>(to), v); }
+inline void stream_fence() { _mm_sfence(); }
+
 inline __mmask32 first(int count) { return static_cast<__mmask32>((uint64_t{1} << count) - 1u); }
 inline Vec load_first(const Scalar* from, int count) { return _mm512_maskz_loadu_epi16(first(count), from); }
 inline void store_first(Scalar* to, Vec v, int count) { _mm512_mask_storeu_epi16(to, first(count), v); }

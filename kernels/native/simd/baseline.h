@@ -11,6 +11,7 @@ using Scalar = float;
 using Columns = const uint16_t*;
 constexpr int kLanes = 4;
 constexpr int kMaxTile = 12;  // of 16 registers, one holds the broadcast value and one or two the products
+constexpr int kMaxQuad = 2;   // of a quarter of the registers, with a quad, a value in every lane and a product
 constexpr bool kGuardedLoads = false;  // load_first is a loop
 
 inline Vec zero() { return Vec{}; }
@@ -32,6 +33,9 @@ inline Vec of_quad(Vec quad) {
     return broadcast(quad[Lane]);
 }
 inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+// No stores past the caches in the compiler's own vectors.
+inline void stream(float* to, Vec v) { store(to, v); }
+inline void stream_fence() {}
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec load_sums(const float* from) { return load(from); }
 // A NaN stays one, as in torch.
