@@ -22,7 +22,7 @@ class FourTimes:
     """Products in bfloat16 take a quarter of the time."""
 
     threads = 1
-    network = NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, between_scale=1.0)
+    network = NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, handover_frac=1.0, between_scale=1.0)
 
     def predict(self, problem: Problem, kernel: str) -> Prediction:
         time_s = problem.flop_dense_equiv / (4e9 if "bf16" in kernel else 1e9)
