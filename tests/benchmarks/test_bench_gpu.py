@@ -131,7 +131,10 @@ def test_planned_networks_are_measured(tmp_path: Path, monkeypatch: pytest.Monke
         until_s=_Once(),  # type: ignore[arg-type]
     )
     assert planned.reason is None
-    assert (planned.status, planned.swapped, planned.dense_s) == ("not_worth_it", 0, pytest.approx(planned.planned_s))
+    assert (planned.status, planned.swapped) == ("not_worth_it", 0)
+    # The fake clock ticks once a sample, of as many calls as the host's clock finds in its span.
+    assert planned.dense_s is not None and planned.planned_s is not None
+    assert 0.2 < planned.dense_s / planned.planned_s < 5.0
     assert late.reason == "left out, no time"
     assert (tmp_path / "plan-lenet-b4.json").exists()
     assert {(case.model, case.shape[0]) for case in NETWORK_CASES} == {
