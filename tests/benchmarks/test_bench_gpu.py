@@ -133,7 +133,8 @@ def test_planned_networks_are_measured(tmp_path: Path, monkeypatch: pytest.Monke
     assert planned.reason is None
     assert (planned.status, planned.swapped) == ("not_worth_it", 0)
     # The fake clock ticks once a sample, of as many calls as the host's clock finds in its span.
-    assert planned.dense_s is not None and planned.planned_s is not None
+    assert planned.dense_s is not None
+    assert planned.planned_s is not None
     assert 0.2 < planned.dense_s / planned.planned_s < 5.0
     assert late.reason == "left out, no time"
     assert (tmp_path / "plan-lenet-b4.json").exists()
