@@ -16,8 +16,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_agreement import awkward_weights
 from random_problems import random_convolutions
-from test_registry import CONVOLUTIONS, LINEARS, _weights
+from test_registry import CONVOLUTIONS, LINEARS
 from torch import Tensor
 
 from sparseplan.kernels import _native
@@ -127,7 +128,7 @@ def test_agrees_on_the_shapes_of_the_registry(name: tuple[str, str], dtype: Dtyp
     for pattern in ("dense", BLOCK[dtype]):
         sized = replace(problem.with_sparsity(pattern, 0.0 if pattern == "dense" else 0.6), dtype=dtype)
         generator = torch.Generator().manual_seed(1)
-        for kind, weight in _weights(sized, generator).items():
+        for kind, weight in awkward_weights(sized, generator, scattered=0.2).items():
             inputs = random_inputs(sized, weight, generator)
             assert_agrees(inputs, where=f"{pattern} {kind}")
             assert_agrees(replace(inputs, bias=None, relu=False), where=f"{pattern} {kind}, no bias")
