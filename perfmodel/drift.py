@@ -17,7 +17,7 @@ from ..profiles.schema import KernelSample
 from .limits import Floats
 
 NEIGHBOURS = 5.0
-"""Standard deviation, in problems (about half a second each), of the window over which residuals are averaged. 3 to 10
+"""Standard deviation, in problems (0.1 to 0.5 s each), of the window over which residuals are averaged. 3 to 10
 lower the error on held-out layers alike."""
 MOST = 0.4
 """Larger residuals tell of the model."""

@@ -1,5 +1,6 @@
 """No native kernel reads or writes outside the buffers it was given."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,14 @@ HERE = Path(__file__).resolve().parent
 def verdicts() -> dict[str, str]:
     """What went wrong, by kernel; empty where nothing did."""
     run = subprocess.run(
-        [sys.executable, "guarded_run.py"], cwd=HERE, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, "guarded_run.py"],
+        cwd=HERE,
+        # Under pytest this folder is on the path by itself.
+        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     return dict(line.split("\t", 1) for line in run.stdout.splitlines())
