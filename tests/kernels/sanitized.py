@@ -42,7 +42,8 @@ def main() -> int:
     (kind,) = sys.argv[1:]
     folder = ROOT / "build" / f"sanitize-{kind}"
     _build(kind, folder)
-    environment = os.environ | OPTIONS | {"SPARSEPLAN_TEST_NATIVE": str(folder), "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+    found_in = os.pathsep.join((str(HERE), str(HERE.parent)))
+    environment = os.environ | OPTIONS | {"SPARSEPLAN_TEST_NATIVE": str(folder), "PYTHONPATH": found_in}
     # Through env(1): only the interpreter that runs the kernels needs them.
     command = ["env", f"LD_PRELOAD={' '.join(map(_path_of, LIBRARIES[kind]))}", sys.executable, *ARGUMENTS[kind]]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
