@@ -51,7 +51,7 @@ UNITS_OF_DTYPE = {
 ON_THE_CPU = tuple(kernel for kernel in REGISTRY if kernel.device == "cpu")
 """Those of other devices are tested in `tests/gpu`."""
 SCATTERED = 0.2
-EXAMPLES_OF_KIND = {"block": ("block:4x2",), "n:m": ("2:4",), "sas": ("sas:1:2", "sas:1:4")}
+EXAMPLES_OF_KIND = {"block": ("block:4x2",), "n:m": ("2:4",), "v:n:m": ("4:2:8",), "sas": ("sas:1:2", "sas:1:4")}
 
 
 @pytest.fixture(autouse=True)
