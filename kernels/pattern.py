@@ -120,7 +120,10 @@ _NAMED_BLOCKS: dict[str, tuple[Extent, Extent, Extent, Extent]] = {
     "depth": (WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS, WHOLE_AXIS),
 }
 LOW_RANK = "lowrank"
-_ALLOWED = f"dense, {', '.join(_NAMED_BLOCKS)}, block:KxC, n:m, v:n:m, sas:n:m, and sums of these with '+'; lowrank"
+_ALLOWED = (
+    f"dense, {', '.join(_NAMED_BLOCKS)}, block:KxC, n:m (n < m), v:n:m (v > 1, 2n < m), sas:n:m, "
+    "and sums of these with '+'; lowrank"
+)
 
 
 def _kind(part: Part) -> str:

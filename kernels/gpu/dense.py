@@ -24,6 +24,7 @@ from ..layout import check_residual
 from ..pattern import SasPart, parse_pattern
 from ..problem import DTYPE_BYTES, Dtype, Op, Problem
 from ..spec import Cost, GpuUnit, KernelSpec, Machine
+from .eligibility import why_no_cuda
 
 UNITS: dict[Dtype, GpuUnit] = {"float32": "gpu_f32", "bfloat16": "gpu_bf16", "float16": "gpu_f16"}
 """float32 is float32: TF32 is switched off where torch would use it, in cuDNN."""
@@ -90,8 +91,8 @@ def _round_up(count: int) -> int:
 
 def why_library_unsupported(problem: Problem, machine: Machine) -> str | None:
     """torch's libraries run every weight-sparse problem on a GPU."""
-    if machine.device != "cuda":
-        return f"runs on a CUDA GPU only, the machine is {machine.device!r}"
+    if reason := why_no_cuda(machine):
+        return reason
     for part in parse_pattern(problem.pattern).parts:
         if isinstance(part, SasPart):
             return f"pattern {part.name!r} sparsifies activations, which a dense kernel takes as they are"

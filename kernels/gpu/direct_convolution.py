@@ -28,6 +28,7 @@ from ..pattern import parse_pattern
 from ..problem import Problem
 from ..spec import Cost, KernelSpec, Machine
 from .column_lists import REACH_BITS
+from .eligibility import why_no_triton, why_not_here
 from .machine import TRITON
 
 UNROLL = 4
@@ -184,14 +185,8 @@ def direct_cost(problem: Problem) -> Cost:
 
 def why_direct_unsupported(problem: Problem, machine: Machine) -> str | None:
     """The reason why it cannot run a problem, or does not skip anything of it, or None."""
-    if (problem.op, problem.dtype) != ("conv2d", "float32"):
-        return f"runs conv2d in float32, not {problem.op} in {problem.dtype}"
-    if machine.device != "cuda":
-        return f"runs on a CUDA GPU only, the machine is {machine.device!r}"
-    if TRITON not in machine.isa:
-        return "needs Triton, which is not installed; install sparseplan[gpu]"
-    if "sm_80" not in machine.isa:
-        return f"needs sm_80, this machine allows {', '.join(machine.isa)}"
+    if reason := why_not_here(problem, machine, op="conv2d", dtype="float32") or why_no_triton(machine):
+        return reason
     pattern = parse_pattern(problem.pattern)
     if "unstructured" not in pattern.kinds or pattern.slots > 1:
         return f"skips single weights; the pattern is {problem.pattern!r}"

@@ -30,6 +30,7 @@ from ..pattern import BlockPart, NmPart, Pattern, parse_pattern
 from ..problem import DTYPE_BYTES, Dtype, Op, Problem
 from ..spec import Cost, GpuUnit, KernelSpec, Layout, Machine
 from .column_lists import REACH_BITS, ColumnLists, Tile, column_lists, strips_of
+from .eligibility import why_no_triton, why_not_here
 from .machine import TRITON
 
 Innermost = Literal["channels", "rows"]
@@ -265,16 +266,8 @@ def run_density(problem: Problem, tile: Tile) -> float:
 
 def why_product_unsupported(problem: Problem, machine: Machine, *, op: Op, dtype: Dtype) -> str | None:
     """The reason why the product cannot run a problem, or does not skip anything of it, or None."""
-    if problem.op != op:
-        return f"runs {op}, not {problem.op}"
-    if problem.dtype != dtype:
-        return f"computes in {dtype}, not {problem.dtype}"
-    if machine.device != "cuda":
-        return f"runs on a CUDA GPU only, the machine is {machine.device!r}"
-    if TRITON not in machine.isa:
-        return "needs Triton, which is not installed; install sparseplan[gpu]"
-    if "sm_80" not in machine.isa:
-        return f"needs sm_80, this machine allows {', '.join(machine.isa)}"
+    if reason := why_not_here(problem, machine, op=op, dtype=dtype) or why_no_triton(machine):
+        return reason
     if not _blocks(parse_pattern(problem.pattern)) or parse_pattern(problem.pattern).slots > 1:
         return f"skips blocks, shapes, channels and columns of V:N:M; the pattern is {problem.pattern!r}"
     for part in _blocks(parse_pattern(problem.pattern)):

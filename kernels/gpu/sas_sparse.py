@@ -34,6 +34,7 @@ from ..pattern import parse_pattern
 from ..problem import DTYPE_BYTES, Dtype, Op, Problem
 from ..spec import Cost, KernelSpec, Layout, Machine
 from .driver import Program, load_program
+from .eligibility import why_not_here
 from .machine import HOPPER_ALONE
 from .nvrtc import compile_cuda
 from .semi_structured import UNITS
@@ -243,12 +244,8 @@ def sparse_cost(problem: Problem, *, form: Form) -> Cost:
 
 def why_sparse_unsupported(problem: Problem, machine: Machine, *, op: Op, dtype: Dtype, form: Form) -> str | None:
     """The reason why the program cannot run a problem, or None."""
-    if problem.op != op:
-        return f"runs {op}, not {problem.op}"
-    if problem.dtype != dtype:
-        return f"computes in {dtype}, not {problem.dtype}"
-    if machine.device != "cuda":
-        return f"runs on a CUDA GPU only, the machine is {machine.device!r}"
+    if reason := why_not_here(problem, machine, op=op, dtype=dtype):
+        return reason
     if _isa(form) not in machine.isa:
         return f"needs {_isa(form)}, this machine allows {', '.join(machine.isa) or 'no architecture known here'}"
     pattern = parse_pattern(problem.pattern)

@@ -21,6 +21,7 @@ from ..layout import check_residual, memory_format
 from ..pattern import NmPart, parse_pattern
 from ..problem import DTYPE_BYTES, Dtype, Op, Problem
 from ..spec import Cost, GpuUnit, KernelSpec, Layout, Machine
+from .eligibility import why_not_here
 from .machine import CUSPARSELT, CUTLASS
 
 Library = Literal["cusparselt", "cutlass"]
@@ -115,12 +116,8 @@ def why_two_of_four_unsupported(
     problem: Problem, machine: Machine, *, op: Op, dtype: Dtype, library: Library
 ) -> str | None:
     """The reason why the library cannot run a problem, or None."""
-    if problem.op != op:
-        return f"runs {op}, not {problem.op}"
-    if problem.dtype != dtype:
-        return f"computes in {dtype}, not {problem.dtype}"
-    if machine.device != "cuda":
-        return f"runs on a CUDA GPU only, the machine is {machine.device!r}"
+    if reason := why_not_here(problem, machine, op=op, dtype=dtype):
+        return reason
     if OPERATORS[library] not in machine.torch_ops:
         return f"this GPU, or this torch, has no 2:4 products of {library}"
     parts = parse_pattern(problem.pattern).parts

@@ -4,16 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from finished_job import check_exports, finished_job
 from safetensors.torch import load_file
 
-import sparseplan
-from sparseplan.cli import main
-from sparseplan.commands import bench as bench_command
 from sparseplan.kernels.errors import UnsupportedError
 from sparseplan.kernels.lowrank import ranks_for
 from sparseplan.model_spec import load_model
 from sparseplan.planner.schema import LayerPlan, Plan
-from sparseplan.runtime import bench as network_bench
 from sparseplan.runtime.closed_loop import pruned
 from sparseplan.runtime.schema import Measurements
 from sparseplan.trainer.regulariser import PruneOptions, prepare
@@ -26,17 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def run(user_file: Path, profile_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run folder."""
     folder = tmp_path_factory.mktemp("low-rank")
-    plan, model, data = folder / "plan.json", f"{user_file}:model", f"{user_file}:data"
-    planned = ["plan", "--model", model, "--input", "16,1,8,8", "--profile", str(profile_path)]
-    assert main([*planned, "--patterns", "lowrank", "--target-speedup", "1.3", "--out", str(plan)]) == 0
-    trained = ["train", "--plan", str(plan), "--model", model, "--data", data, "--run", str(folder / "run")]
-    assert main([*trained, "--epochs", "2", "--kd-alpha", "0.5"]) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench_command, "BUDGET_S", 1.0)
-        # torch.compile is tried with other networks; here it would take half of the time.
-        patch.setattr(network_bench, "hosts_here", lambda _: ("eager", "channels_last"))
-        assert main(["bench", str(folder / "run"), "--processes", "1"]) == 0
-    return folder / "run"
+    return finished_job(folder, user_file, profile_path, "--patterns", "lowrank", "--target-speedup", "1.3")
 
 
 def low_rank_layers(run: Path) -> list[LayerPlan]:
@@ -75,12 +62,7 @@ def test_bench_runs_thin_layers_in_a_row(run: Path) -> None:
 def test_exported_files_compute_what_was_trained(run: Path, tmp_path: Path, user_file: Path) -> None:
     trained = load_model(f"{user_file}:model").eval()
     load_weights(trained, run / "planned.safetensors")
-    x = torch.randn(16, 1, 8, 8)
-    expected = trained(x).detach()
-    for name in ("net.safetensors", "net.pt2"):
-        assert main(["export", str(run), "--to", str(tmp_path / name)]) == 0
-        torch.testing.assert_close(sparseplan.load(tmp_path / name)(x), expected, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(sparseplan.load(run)(x), expected, rtol=1e-3, atol=1e-3)
+    check_exports(run, tmp_path, trained)
     weights = sum(layer.full_problem.weight_bytes * layer.chosen.sparsity for layer in low_rank_layers(run))
     size = (run / "planned.safetensors").stat().st_size - (tmp_path / "net.safetensors").stat().st_size
     # The plan lies in the file as well.

@@ -3,18 +3,16 @@
 from pathlib import Path
 
 import pytest
-import torch
+from finished_job import check_exports, finished_job
 from safetensors.torch import load_file
 
 import sparseplan
 from sparseplan.cli import main
-from sparseplan.commands import bench as bench_command
 from sparseplan.kernels.cpu import detect_machine
 from sparseplan.kernels.errors import InputError
 from sparseplan.kernels.sas import SlotLayer
 from sparseplan.model_spec import load_model
 from sparseplan.planner.schema import Plan
-from sparseplan.runtime import bench as network_bench
 from sparseplan.runtime.schema import Measurements
 from sparseplan.runtime.swapped_layer import SwappedLayer
 from sparseplan.trainer.sas import network_of
@@ -29,18 +27,9 @@ UNDER_SAS = {"3", "6"}
 def run(user_file: Path, profile_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run folder."""
     folder = tmp_path_factory.mktemp("sas")
-    plan, model, data = folder / "plan.json", f"{user_file}:model", f"{user_file}:data"
-    planned = ["plan", "--model", model, "--input", "16,1,8,8", "--profile", str(profile_path), "--sas", "2"]
-    assert main([*planned, "--out", str(plan)]) == 0
-    trained = ["train", "--plan", str(plan), "--model", model, "--data", data, "--run", str(folder / "run")]
-    assert main([*trained, "--epochs", "2", "--kd-alpha", "0.5"]) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench_command, "BUDGET_S", 2.0)
-        # torch.compile is tried with other networks; here it would take half of the time.
-        patch.setattr(network_bench, "hosts_here", lambda _: ("eager", "channels_last"))
-        assert main(["bench", str(folder / "run"), "--processes", "1"]) == 0
-    assert main(["report", str(folder / "run")]) == 0
-    return folder / "run"
+    run = finished_job(folder, user_file, profile_path, "--sas", "2")
+    assert main(["report", str(run)]) == 0
+    return run
 
 
 def test_the_plan_says_what_it_costs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,13 +70,8 @@ def test_exported_files_compute_what_was_trained(run: Path, tmp_path: Path, user
     plan = Plan.model_validate_json((run / "plan.json").read_text())
     trained = network_of(load_model(f"{user_file}:model"), plan).eval()
     load_weights(trained, run / "planned.safetensors")
-    x = torch.randn(16, 1, 8, 8)
-    expected = trained(x).detach()
-    for name in ("net.safetensors", "net.pt2"):
-        assert main(["export", str(run), "--to", str(tmp_path / name)]) == 0
-        torch.testing.assert_close(sparseplan.load(tmp_path / name)(x), expected, rtol=1e-3, atol=1e-3)
+    check_exports(run, tmp_path, trained)
     loaded = sparseplan.load(run)
-    torch.testing.assert_close(loaded(x), expected, rtol=1e-3, atol=1e-3)
     assert sum(isinstance(module, SwappedLayer) for module in loaded.modules()) == 2
     assert not any(isinstance(module, SlotLayer) for module in loaded.modules())
 
