@@ -28,7 +28,7 @@ from ..pattern import parse_pattern
 from ..problem import Problem
 from ..spec import Cost, KernelSpec, Machine
 from .column_lists import REACH_BITS
-from .eligibility import why_no_triton, why_not_here
+from .eligibility import why_no_cuda, why_no_triton
 from .machine import TRITON
 
 UNROLL = 4
@@ -185,7 +185,9 @@ def direct_cost(problem: Problem) -> Cost:
 
 def why_direct_unsupported(problem: Problem, machine: Machine) -> str | None:
     """The reason why it cannot run a problem, or does not skip anything of it, or None."""
-    if reason := why_not_here(problem, machine, op="conv2d", dtype="float32") or why_no_triton(machine):
+    if (problem.op, problem.dtype) != ("conv2d", "float32"):
+        return f"runs conv2d in float32, not {problem.op} in {problem.dtype}"
+    if reason := why_no_cuda(machine) or why_no_triton(machine):
         return reason
     pattern = parse_pattern(problem.pattern)
     if "unstructured" not in pattern.kinds or pattern.slots > 1:
