@@ -75,7 +75,7 @@ def real_question(name: str, *, coupled: bool) -> Real:
         layers=join_loss(timed.layers, sensitivity),
         widths=timed.widths,
         width_loss=width_losses(model, timed.widths.groups, calibration=None, budget_s=0.0, progress=silent),
-        rest=rest_time(captured.rest, timed.form.dtype, machinery, timed.widths.groups),
+        rest=rest_time(captured, timed.form.dtype, machinery, timed.widths.groups),
     )
     question = Question(network=network, target=Target(speedup=1.0), batch=example.shape[0], other_bytes=0.0)
     return Real(question=question, predict_s=predict_s)

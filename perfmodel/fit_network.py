@@ -16,19 +16,21 @@ from .waits import handover_s, refetch_s
 
 MODEL_ERROR = 0.05
 """Typical misfit of a network, in natural logarithms of time."""
-PRIOR_WIDTH = np.log([2.0, 2.0, 2.0, 2.0, 1.3])
+PRIOR_WIDTH = np.log([2.0, 2.0, 1.5, 1.5, 1.5, 1.2])
 """Factors by which the terms may leave what is assumed as easily as a network its prediction: a few networks fix them
 only roughly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkParts:
-    """What a network is predicted to consist of, seconds; `calls` of layers, waits for weights and for inputs."""
+    """What a network is predicted to consist of, seconds; `calls` of layers of several `kinds`, waits for weights and
+    for activations."""
 
     calls: int
+    kinds: int
     layers_s: float
     weights_s: float
-    inputs_s: float
+    activations_s: float
     between_s: float
 
 
@@ -48,20 +50,23 @@ def network_parts(sample: NetworkSample, model: PerformanceModel) -> NetworkPart
     alone = model.predict_pairs([(layer.problem, layer.kernel) for layer in sample.layers])
     return NetworkParts(
         calls=sum(layer.calls for layer in sample.layers),
+        kinds=len({layer.problem for layer in sample.layers}),
         layers_s=sum(layer.calls * each.median_s for layer, each in zip(sample.layers, alone, strict=True)),
         weights_s=sum(
             calls * float(refetch_s(problem, kernel, model.limits, sample.touched_bytes)[0])
             for calls, problem, kernel in layers
         ),
-        inputs_s=sum(calls * float(handover_s(problem, kernel, model.limits)[0]) for calls, problem, kernel in layers),
+        activations_s=sum(
+            calls * float(handover_s(problem, kernel, model.limits)[0]) for calls, problem, kernel in layers
+        ),
         between_s=sum(model.predict_elementwise(each.operation, each.bytes_moved).median_s for each in sample.between),
     )
 
 
 def network_time_s(parts: NetworkParts, terms: NetworkTerms) -> float:
     """Seconds of one pass."""
-    around_s = terms.call_s + terms.layer_s * parts.calls
-    waits_s = terms.refetch_frac * parts.weights_s + terms.handover_frac * parts.inputs_s
+    around_s = terms.call_s + terms.layer_s * parts.calls + terms.kind_s * parts.kinds
+    waits_s = terms.refetch_frac * parts.weights_s + terms.handover_frac * parts.activations_s
     return around_s + parts.layers_s + waits_s + terms.between_scale * parts.between_s
 
 

@@ -124,7 +124,7 @@ class PerformanceModel:
         return tuple(found[row] for row in range(len(pairs)))
 
     def waits_s(self, problems: Sequence[Problem], kernel: str, network_bytes: float) -> Floats:
-        """What a kernel waits longer in a network than by itself, [problems] in seconds: for weights and for inputs.
+        """What a kernel waits longer in a network than by itself, [problems] in seconds: for weights and activations.
 
         Parameters
         ----------

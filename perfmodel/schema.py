@@ -177,6 +177,7 @@ class NetworkTermsSummary(BaseModel):
     source: Literal["fitted", "assumed"]
     call_s: float
     layer_s: float
+    kind_s: float
     refetch_frac: float
     handover_frac: float
     between_scale: float

@@ -15,8 +15,8 @@ from .terms import RESOURCES, roofline_terms
 CYCLIC_FACTOR = STEP_FACTOR
 """Moves the blurred step of the bandwidth from one cache level to the next to where the inner one is full."""
 CORE_TO_CORE_BYTE_PER_S = 5e9
-"""A core reading what another one wrote last: some lines of 64 bytes on the way, 100 ns each (assumed; how much of it
-networks see is fitted)."""
+"""A core taking over what another one had last: some lines of 64 bytes on the way, 100 ns each (assumed; how much of
+it networks see is fitted)."""
 
 
 def refetch_s(problems: Sequence[Problem], model: KernelModel, limits: Limits, network_bytes: float) -> Floats:
@@ -42,15 +42,17 @@ def refetch_s(problems: Sequence[Problem], model: KernelModel, limits: Limits, n
 
 
 def handover_s(problems: Sequence[Problem], model: KernelModel, limits: Limits) -> Floats:
-    """Waiting for inputs, [problems] in seconds.
+    """Waiting for activations, [problems] in seconds.
 
-    By itself a kernel reads an input that nobody writes, so that each core keeps what it needs of it. In a network the
-    input was written by the layer before, mostly by another core than reads it. Loading it overlaps with arithmetic.
+    By itself a kernel reads an input that nobody writes, so that each core keeps what it needs of it, and writes its
+    output where it wrote it before. In a network the input was written by the layer before, and the memory of the
+    output held what others read, mostly on another core. Taking lines over overlaps with arithmetic.
     """
     terms = roofline_terms(problems, model.spec, limits)
     times_s = roofline_times(terms, model.roofline)
     threads = np.array([float(problem.threads) for problem in problems])
-    others_bytes = np.array([problem.input_bytes for problem in problems]) * (1.0 - 1.0 / threads)
+    activations = np.array([problem.input_bytes + problem.output_bytes for problem in problems])
+    others_bytes = activations * (1.0 - 1.0 / threads)
     late_s = times_s.copy()
     late_s[RESOURCES.index("memory")] += others_bytes / (threads * CORE_TO_CORE_BYTE_PER_S)
     return combine(late_s, model.roofline) - combine(times_s, model.roofline)

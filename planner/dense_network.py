@@ -40,6 +40,6 @@ def predict_dense(
         layers=join_loss(timed.layers, _NOTHING_PRUNED),
         widths=timed.widths,
         width_loss=(),
-        rest=rest_time(captured.rest, timed.form.dtype, machinery),
+        rest=rest_time(captured, timed.form.dtype, machinery),
     )
     return total_time(network, network.dense), timed.form

@@ -190,7 +190,7 @@ def make_plan(model: nn.Module, request: PlanRequest, *, context: PlanContext, p
     # Where nothing is faster there is nothing to weigh against time, and the losses are for information only.
     hopeful = any(each.choosable for each in timed.layers)
     budget_s = request.sensitivity_budget_s if hopeful else 0.0
-    rest = rest_time(captured.rest, timed.form.dtype, machinery, timed.widths.groups)
+    rest = rest_time(captured, timed.form.dtype, machinery, timed.widths.groups)
     apart = other_bytes(model, names)
 
     def ask(found: Sensitivity) -> Question:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..kernels.problem import DTYPE_BYTES, Dtype, Problem
 from ..perfmodel.schema import Interval
+from .capture import Captured
 from .kernel_times import EligibleKernels
 from .options import Machinery, add_times
 from .rest_operations import ATTENTION, RestOperation
@@ -24,7 +25,7 @@ class RestTime:
     Attributes
     ----------
     full_s : Interval
-        With all widths whole, entering the network included.
+        With all widths whole, entering the network and its different layers included.
     fixed_s : Interval
         What no width changes.
     by_level : tuple of tuple of Interval
@@ -36,9 +37,7 @@ class RestTime:
     by_level: tuple[tuple[Interval, ...], ...] = ()
 
 
-def rest_time(
-    rest: Sequence[RestOperation], dtype: Dtype, machinery: Machinery, groups: Sequence[GroupLevels] = ()
-) -> RestTime:
+def rest_time(captured: Captured, dtype: Dtype, machinery: Machinery, groups: Sequence[GroupLevels] = ()) -> RestTime:
     """Time between the layers.
 
     An operation on channels of several groups (after a concatenation) is taken to save with each what it would save
@@ -48,11 +47,12 @@ def rest_time(
     group_of = {
         part.module: number for number, each in enumerate(groups) for part in each.group.slices if part.axis == "out"
     }
-    call_s = machinery.performance_model.network.call_s
+    terms = machinery.performance_model.network
+    call_s = terms.call_s + terms.kind_s * len({layer.problem for layer in captured.layers})
     call = Interval(median=call_s, low=call_s / CALL_ERROR, high=call_s * CALL_ERROR)
     full, fixed = [call], [call]
     savings: list[list[list[Interval]]] = [[[] for _ in each.levels] for each in groups]
-    for operation in rest:
+    for operation in captured.rest:
         whole = times(operation, operation.bytes_moved)
         full.append(whole)
         left = whole

@@ -57,7 +57,7 @@ def decide_sas(
     count = sum(len(layer.options) > 1 for layer in told)
     if count == 0:
         raise UnsupportedError(f"no kernel of this machine runs {', '.join(patterns)} in any of these layers")
-    rest = rest_time(captured.rest, timed.form.dtype, machinery)
+    rest = rest_time(captured, timed.form.dtype, machinery)
     network = Network(layers=tuple(told), widths=timed.widths, width_loss=(), rest=rest)
     picked = Picked(layers=tuple(layer.options[-1] for layer in told), kept=())
     slower = total_time(network, picked).median / total_time(network, network.dense).median

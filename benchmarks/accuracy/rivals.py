@@ -88,5 +88,5 @@ class Rivals:
             layers=join_loss(timed.layers, losses),
             widths=timed.widths,
             width_loss=(),
-            rest=rest_time(captured.rest, timed.form.dtype, machinery),
+            rest=rest_time(captured, timed.form.dtype, machinery),
         )

@@ -96,7 +96,7 @@ def main() -> int:
     rows: list[dict[str, object]] = []
     for pattern in arguments.patterns:
         timed = time_options(captured.layers, [pattern], dtype_policy="float32", machinery=machinery)
-        rest = rest_time(captured.rest, timed.form.dtype, machinery)
+        rest = rest_time(captured, timed.form.dtype, machinery)
         names = [layer.name for layer in captured.layers]
         with ProgressBar() as bar, torch.no_grad():
             contest = _prepare(model, pattern, timed, rest, names, calibration, arguments, bar)

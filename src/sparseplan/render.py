@@ -93,9 +93,9 @@ def render_summary(summary: ProfileSummary, path: Path) -> str:
 def _network(terms: NetworkTermsSummary) -> list[str]:
     head = (
         f"A compiled network adds ({terms.source}): {seconds(terms.call_s)} a pass, {seconds(terms.layer_s)} a dense "
-        f"layer, {percent(terms.refetch_frac)} of the wait for weights beyond the caches and "
-        f"{percent(terms.handover_frac)} of that assumed for what other cores wrote; what lies between layers takes "
-        f"{terms.between_scale:.2f} times what it takes by itself"
+        f"layer, {seconds(terms.kind_s)} a different one, {percent(terms.refetch_frac)} of the wait for weights beyond "
+        f"the caches and {percent(terms.handover_frac)} of that assumed for what other cores had; what lies between "
+        f"layers takes {terms.between_scale:.2f} times what it takes by itself"
     )
     networks = _table("network", "measured", "fitted")
     for each in terms.networks:

@@ -1,5 +1,6 @@
 """``sparseplan validate`` end to end, on a small network and a short budget."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.features import layer_key
 from sparseplan.perfmodel.judge import EVERYTHING, MODEL, REPEATED
 from sparseplan.perfmodel.schema import Validation
-from sparseplan.profiles.schema import NetworkSample
+from sparseplan.profiles.schema import NetworkLayer, NetworkSample
 from sparseplan.profiles.store import load_profile
 from sparseplan.profiles.timing import TimeStats
 
@@ -48,15 +49,26 @@ def test_held_out_layers_leave_the_profile(profile_path: Path) -> None:
     assert layer_key(layer) not in {layer_key(sample.problem) for sample in known.samples}
 
 
-def test_held_out_networks_leave_the_profile(profile_path: Path) -> None:
-    sample = NetworkSample(
+def _network(*problems: Problem) -> NetworkSample:
+    return NetworkSample(
         model="zoo:convnet",
         input_shape=(1, 3, 32, 32),
-        layers=(),
+        layers=tuple(NetworkLayer(problem=problem, kernel="k", calls=1) for problem in problems),
         between=(),
         touched_bytes=0.0,
         time_s=TimeStats(median=1.0, low=1.0, high=1.0, n=7),
     )
+
+
+def test_networks_mostly_of_held_out_layers_leave_the_profile(profile_path: Path) -> None:
+    layer, other, third = (Problem(op="linear", n=1, c_in=width, c_out=8) for width in (16, 32, 48))
+    stays, goes = _network(layer, other, third), _network(layer, replace(layer, n=4), third)
+    profile = load_profile(profile_path).model_copy(update={"networks": (stays, goes)})
+    assert command.without_layers(profile, [layer]).networks == (stays,)
+
+
+def test_held_out_networks_leave_the_profile(profile_path: Path) -> None:
+    sample = _network(Problem(op="linear", n=1, c_in=16, c_out=8))
     others = sample.model_copy(update={"model": "zoo:resnet56"})
     profile = load_profile(profile_path).model_copy(update={"networks": (sample, others)})
     assert command.without_networks(profile, ["zoo:convnet"]).networks == (others,)

@@ -14,20 +14,21 @@ from sparseplan.perfmodel.network import ASSUMED, NetworkTerms
 from sparseplan.profiles.schema import MachineProfile, NetworkLayer, NetworkOperation, NetworkSample
 from sparseplan.profiles.timing import TimeStats
 
-TRUTH = NetworkTerms(call_s=20e-6, layer_s=6e-6, refetch_frac=0.3, handover_frac=0.8, between_scale=1.5)
+TRUTH = NetworkTerms(call_s=20e-6, layer_s=6e-6, kind_s=15e-6, refetch_frac=0.7, handover_frac=0.3, between_scale=1.2)
 NETWORKS = (
-    NetworkParts(calls=2, layers_s=20e-6, weights_s=0.0, inputs_s=0.0, between_s=5e-6),
-    NetworkParts(calls=60, layers_s=600e-6, weights_s=0.0, inputs_s=0.0, between_s=50e-6),
-    NetworkParts(calls=20, layers_s=2e-3, weights_s=4e-3, inputs_s=0.0, between_s=0.0),
-    NetworkParts(calls=20, layers_s=2e-3, weights_s=0.0, inputs_s=3e-3, between_s=0.0),
-    NetworkParts(calls=4, layers_s=2e-3, weights_s=0.0, inputs_s=0.0, between_s=2e-3),
+    NetworkParts(calls=2, kinds=1, layers_s=20e-6, weights_s=0.0, activations_s=0.0, between_s=5e-6),
+    NetworkParts(calls=60, kinds=2, layers_s=600e-6, weights_s=0.0, activations_s=0.0, between_s=50e-6),
+    NetworkParts(calls=60, kinds=60, layers_s=600e-6, weights_s=0.0, activations_s=0.0, between_s=50e-6),
+    NetworkParts(calls=20, kinds=2, layers_s=2e-3, weights_s=4e-3, activations_s=0.0, between_s=0.0),
+    NetworkParts(calls=20, kinds=2, layers_s=2e-3, weights_s=0.0, activations_s=3e-3, between_s=0.0),
+    NetworkParts(calls=4, kinds=2, layers_s=2e-3, weights_s=0.0, activations_s=0.0, between_s=2e-3),
 )
 
 
 def test_a_network_takes_its_parts_its_calls_and_what_it_waits_for() -> None:
-    expected_s = 20e-6 + 20 * 6e-6 + 2e-3 + 0.3 * 4e-3
-    assert network_time_s(NETWORKS[2], TRUTH) == pytest.approx(expected_s)
-    assert network_time_s(NETWORKS[3], TRUTH) == pytest.approx(20e-6 + 20 * 6e-6 + 2e-3 + 0.8 * 3e-3)
+    around_s = 20e-6 + 20 * 6e-6 + 2 * 15e-6
+    assert network_time_s(NETWORKS[3], TRUTH) == pytest.approx(around_s + 2e-3 + 0.7 * 4e-3)
+    assert network_time_s(NETWORKS[4], TRUTH) == pytest.approx(around_s + 2e-3 + 0.3 * 3e-3)
 
 
 def test_terms_are_found_again_where_networks_tell_of_them() -> None:
@@ -36,15 +37,15 @@ def test_terms_are_found_again_where_networks_tell_of_them() -> None:
 
 
 def test_without_evidence_the_assumed_terms_stay() -> None:
-    layers_alone = [NetworkParts(calls=1, layers_s=10.0, weights_s=0.0, inputs_s=0.0, between_s=0.0)]
+    layers_alone = [NetworkParts(calls=1, kinds=1, layers_s=10.0, weights_s=0.0, activations_s=0.0, between_s=0.0)]
     found = fit_network_terms(layers_alone, np.array([10.0]))
     assert astuple(found) == pytest.approx(astuple(ASSUMED), rel=0.01)
 
 
 def test_one_disturbed_network_does_not_decide() -> None:
-    times_s = np.array([network_time_s(parts, TRUTH) for parts in 3 * NETWORKS])
+    times_s = np.array([network_time_s(parts, TRUTH) for parts in 5 * NETWORKS])
     times_s[6] *= 3.0
-    found = fit_network_terms(3 * NETWORKS, times_s)
+    found = fit_network_terms(5 * NETWORKS, times_s)
     assert astuple(found) == pytest.approx(astuple(TRUTH), rel=0.1)
 
 

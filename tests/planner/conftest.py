@@ -58,7 +58,7 @@ class FakeModel:
     efficiency: dict[str, float]
     spread_frac: float = 0.05
     threads: int = 1
-    network = NetworkTerms(call_s=0.0, layer_s=0.0, refetch_frac=1.0, handover_frac=1.0, between_scale=1.0)
+    network = NetworkTerms(call_s=0.0, layer_s=0.0, kind_s=0.0, refetch_frac=1.0, handover_frac=1.0, between_scale=1.0)
 
     def predict(self, problem: Problem, kernel: str) -> Prediction:
         flop = problem.flop_dense_equiv if "dense" in kernel else problem.flop_useful

@@ -32,7 +32,7 @@ from ..planner.example import random_example
 from ..planner.make_plan import machinery_of
 from ..profiles.fresh_problems import fresh_problems, under_families
 from ..profiles.references import profile_file
-from ..profiles.schema import Budget, MachineProfile
+from ..profiles.schema import Budget, MachineProfile, NetworkSample
 from ..profiles.stopwatch import Stopwatch, stopwatch_of
 from ..profiles.store import load_profile
 from ..reports.plot_validation import plot_validation
@@ -50,6 +50,8 @@ DEFAULT_NETWORKS = (
 DEFAULT_OUT = Path("validation.json")
 RANDOM_SHARE, LAYER_SHARE = 0.5, 0.3
 """Of the budget; the rest is for whole networks."""
+LEAST_KNOWN_FRAC = 0.5
+"""Of the layers of a measured network that must stay in the profile for the network to stay too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +162,19 @@ def validate(
 
 
 def without_layers(profile: MachineProfile, layers: Sequence[Problem]) -> MachineProfile:
-    """The profile as if these layers had never been measured, at any batch or sparsity."""
+    """The profile as if these layers had never been measured, at any batch or sparsity.
+
+    Whole networks made mostly of them go too: what they add to their layers cannot be told without their layers.
+    """
     unknown = {layer_key(layer) for layer in layers}
-    kept = tuple(sample for sample in profile.samples if layer_key(sample.problem) not in unknown)
-    return profile.model_copy(update={"samples": kept})
+
+    def known_frac(network: NetworkSample) -> float:
+        known = sum(layer.calls for layer in network.layers if layer_key(layer.problem) not in unknown)
+        return known / sum(layer.calls for layer in network.layers)
+
+    samples = tuple(sample for sample in profile.samples if layer_key(sample.problem) not in unknown)
+    networks = tuple(network for network in profile.networks if known_frac(network) >= LEAST_KNOWN_FRAC)
+    return profile.model_copy(update={"samples": samples, "networks": networks})
 
 
 def without_networks(profile: MachineProfile, models: Sequence[str]) -> MachineProfile:
