@@ -265,7 +265,6 @@ _DENSE = {kernel.name: kernel for kernel in dense.KERNELS}
 
 KERNELS: tuple[KernelSpec, ...] = (
     compact_kernel(_DENSE["conv2d_dense_f32_nhwc__onednn"]),
-    compact_kernel(_DENSE["conv2d_dense_f32_nchw__torch"]),
     compact_kernel(_DENSE["conv2d_dense_bf16_nhwc__onednn"]),
     compact_kernel(_DENSE["linear_dense_f32_nchw__onednn"]),
     compact_kernel(_DENSE["linear_dense_f32_nchw__torch"]),

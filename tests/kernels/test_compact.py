@@ -14,7 +14,7 @@ from sparseplan.kernels.spec import Machine
 
 CONV = Problem(op="conv2d", n=2, c_in=8, c_out=6, h_in=5, w_in=5, kernel=(3, 3), padding=(1, 1))
 MACHINE = Machine(isa=("baseline", "avx2", "avx512"), torch_ops=dense.CONV_OPS + dense.LINEAR_OPS)
-COMPACT = kernel_named("conv2d_compact_f32_nchw__torch")
+COMPACT = kernel_named("conv2d_compact_f32_nhwc__onednn")
 SHAPE = kernel_named("conv2d_shape_f32_nchw__torch")
 
 
@@ -96,13 +96,16 @@ def test_cost_of_filters_and_channels() -> None:
     assert quarter.flop == problem.flop_dense_equiv / 4
     halved = SHAPE.cost(problem.with_sparsity("shape", 0.5))
     assert halved.flop == problem.flop_dense_equiv / 2
-    whole = kernel_named("conv2d_dense_f32_nchw__torch").cost(problem)
+    whole = kernel_named("conv2d_dense_f32_nhwc__onednn").cost(problem)
     assert COMPACT.cost(problem.with_sparsity("filter", 0.0)) == whole
 
 
 def test_cost_of_a_pointwise_shape_is_that_of_channels() -> None:
     problem = replace(CONV, c_in=64, c_out=64, kernel=(1, 1), padding=(0, 0))
-    assert SHAPE.cost(problem.with_sparsity("shape", 0.5)) == COMPACT.cost(problem.with_sparsity("channel", 0.5))
+    channels = compact.compact_cost(
+        problem.with_sparsity("channel", 0.5), inner=kernel_named("conv2d_dense_f32_nchw__torch")
+    )
+    assert SHAPE.cost(problem.with_sparsity("shape", 0.5)) == channels
 
 
 def test_eligibility() -> None:
@@ -114,7 +117,6 @@ def test_eligibility() -> None:
     )
     pointwise = replace(CONV, kernel=(1, 1), padding=(0, 0))
     assert COMPACT.why_unsupported(pointwise.with_sparsity("shape", 0.5), MACHINE) is None
-    nhwc = kernel_named("conv2d_compact_f32_nhwc__onednn")
     assert "lacks the operator" in str(
-        nhwc.why_unsupported(CONV.with_sparsity("filter", 0.5), replace(MACHINE, torch_ops=()))
+        COMPACT.why_unsupported(CONV.with_sparsity("filter", 0.5), replace(MACHINE, torch_ops=()))
     )

@@ -55,7 +55,7 @@ def test_whole_filters_are_compacted() -> None:
 
 def test_kernels_that_skip_and_dense_ones_are_eligible() -> None:
     names = {kernel.name for kernel in eligible(CONV.with_sparsity("filter+shape", 0.75), MACHINE, REGISTRY)}
-    assert {"conv2d_dense_f32_nhwc__onednn", "conv2d_compact_f32_nchw__torch", "conv2d_shape_f32_nchw__torch"} <= names
+    assert {"conv2d_dense_f32_nhwc__onednn", "conv2d_compact_f32_nhwc__onednn", "conv2d_shape_f32_nchw__torch"} <= names
     assert not any("linear" in name or "bf16" in name for name in names)
     unstructured = {kernel.name for kernel in eligible(CONV.with_sparsity("unstructured", 0.9), MACHINE, REGISTRY)}
     assert not any("_compact_" in name or "_shape_" in name for name in unstructured)
