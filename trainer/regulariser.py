@@ -59,6 +59,9 @@ class PruneOptions:
     structured: Structured = "proximal"
     nm: NmMethod = "sr-ste"
     sr_ste: float = TrainConfig.model_fields["sr_ste"].default
+    esl_strength: float = TrainConfig.model_fields["esl_strength"].default
+    esl_threshold: float = TrainConfig.model_fields["esl_threshold"].default
+    esl_factor: float = TrainConfig.model_fields["esl_factor"].default
 
 
 def prepare(
