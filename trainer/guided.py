@@ -122,7 +122,7 @@ class GuidedRegulariser(Regulariser):
         """Between the backward pass and the step of the optimiser, which calls it."""
         super().before_step()
         if self._thinning is not None and not self._final:
-            self._thinning.before_step([layer.module.weight for layer in self._open()])
+            self._thinning.before_step([layer.module.get_parameter("weight") for layer in self._open()])
 
     def step(self) -> None:
         """After every step of the optimiser."""
