@@ -16,10 +16,11 @@ from ..kernels.errors import InputError, UnsupportedError
 from ..kernels.here import machine_here
 from ..kernels.layout import MEMORY_FORMATS, activation_shape
 from ..kernels.problem import Problem
-from ..kernels.quantisation import Quantisation, dequantise, quantise
+from ..kernels.quantisation import Quantisation
 from ..kernels.registry import kernel_named
 from ..kernels.reorder import from_layout, to_layout
 from ..kernels.spec import KernelSpec, Layout
+from ..kernels.store_bytes import load_bytes, store_bytes
 from ..kernels.weight_view import bias_of, weight_view
 from ..trainer.int8_layers import Int8Layer
 from .schema import LayerCall
@@ -157,7 +158,7 @@ class SwappedLayer(nn.Module):
             return y.to(x.dtype)
         y = from_layout(y, layout, problem.n)
         if self.quantisation is not None:
-            y = dequantise(y, self.quantisation.y_scale, self.quantisation.y_zero_point)
+            y = load_bytes(y, self.quantisation.y_scale, self.quantisation.y_zero_point)
         y = y.to(x.dtype)
         return y.reshape(_output_shape(problem, x))
 
@@ -177,7 +178,7 @@ class SwappedLayer(nn.Module):
         by = self.quantisation
         assert by is not None
         scale, zero_point = (by.x_scale, by.x_zero_point) if stored_as == "x" else (by.y_scale, by.y_zero_point)
-        return quantise(x, scale, zero_point)
+        return store_bytes(x, scale, zero_point)
 
 
 def _as_problem(problem: Problem, x: Tensor, channels: int) -> Tensor:
