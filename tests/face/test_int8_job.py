@@ -18,6 +18,7 @@ from sparseplan.profiles.sample_kernels import kernels_to_time
 from sparseplan.profiles.schema import Ceiling, KernelSample, MachineProfile
 from sparseplan.profiles.store import load_profile, save_profile
 from sparseplan.profiles.timing import TimeStats
+from sparseplan.runtime.closed_loop import pruned, with_ranges
 from sparseplan.runtime.compile import compile_model
 from sparseplan.runtime.schema import Measurements
 from sparseplan.trainer.planned_network import planned_network
@@ -106,6 +107,15 @@ def test_exported_files_compute_what_the_run_does(run: Path, tmp_path: Path, use
     load_weights(trained, run / "planned.safetensors")
     (run / "measurements.json").rename(tmp_path / "measurements.json")  # so that no layer goes back to dense
     check_exports(run, tmp_path, compile_model(trained, plan))
+
+
+def test_before_training_the_loop_measures_with_ranges_of_one_batch(run: Path, user_file: Path) -> None:
+    plan, model = plan_of(run), load_model(f"{user_file}:model").eval()
+    x = torch.randn(16, 1, 8, 8)
+    ranged = with_ranges(pruned(model, plan), plan, x)
+    expected = ranged(x).detach()
+    error = (compile_model(ranged, plan)(x) - expected).abs().max()
+    assert 0.0 < float(error) < 0.05 * float(expected.abs().max())
 
 
 def test_a_plain_network_is_refused(run: Path, user_file: Path) -> None:
