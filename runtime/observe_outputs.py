@@ -1,4 +1,7 @@
-"""In which range the outputs of int8 kernels lie: those of the layer with all that its kernel takes over."""
+"""In which range the outputs of int8 kernels lie: those of the layer with all that its kernel takes over.
+
+What is added there is stored as the output is, so the range holds it too.
+"""
 
 from __future__ import annotations
 
@@ -58,5 +61,7 @@ def observe_outputs(model: nn.Module, plan: Plan, batches: Iterable[Tensor]) -> 
         fused.model(images)
 
 
-def _see(seen: Tensor, module: nn.Module, given: object, y: Tensor) -> None:
-    widen(seen, y)
+def _see(seen: Tensor, module: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> None:
+    """A residual, the second argument, is stored as the output is."""
+    for values in (y, *given[1:]):
+        widen(seen, values)

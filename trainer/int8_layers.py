@@ -52,8 +52,7 @@ class Int8Layer(WholeLayer, nn.Module):
     def rounded_weight(self) -> Tensor:
         """As the kernel has it."""
         weight = self.get_parameter("weight").float()
-        scale = weight.detach().flatten(1).abs().amax(dim=1) / WEIGHT_MAX
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        scale = _row_scale(weight)
         zero = torch.zeros_like(scale, dtype=torch.int32)
         rounded: Tensor = torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -WEIGHT_MAX, WEIGHT_MAX)
         return rounded
@@ -173,6 +172,18 @@ def observe_inputs(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for images in batches:
             model(images)
     model.train(was_training)
+
+
+def stored_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The integers of a weight, int8, and the scale of each row, float32."""
+    scale = _row_scale(weight)
+    rows = weight.detach().float().flatten(1) / scale[:, None]
+    return rows.round().to(torch.int8).view(weight.shape), scale
+
+
+def _row_scale(weight: Tensor) -> Tensor:
+    scale = weight.detach().float().flatten(1).abs().amax(dim=1) / WEIGHT_MAX
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 def stored_as(seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -107,6 +107,8 @@ def test_exported_files_compute_what_the_run_does(run: Path, tmp_path: Path, use
     load_weights(trained, run / "planned.safetensors")
     (run / "measurements.json").rename(tmp_path / "measurements.json")  # so that no layer goes back to dense
     check_exports(run, tmp_path, compile_model(trained, plan))
+    stored = load_file(tmp_path / "net.safetensors")
+    assert all(stored[f"{layer.name}.weight"].dtype == torch.int8 for layer in int8_layers(run))
 
 
 def test_before_training_the_loop_measures_with_ranges_of_one_batch(run: Path, user_file: Path) -> None:

@@ -13,7 +13,7 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.quantisation import dequantise, quantise
 from sparseplan.kernels.reference_int8 import reference_int8
 from sparseplan.kernels.sas import trace_whole_layers
-from sparseplan.trainer.int8_layers import Int8Layer, observe_inputs, plain_layer, widen, with_int8
+from sparseplan.trainer.int8_layers import Int8Layer, observe_inputs, plain_layer, stored_weight, widen, with_int8
 
 
 def net() -> nn.Module:
@@ -78,6 +78,16 @@ def test_tracing_and_copying_take_them_whole_and_they_become_plain_again() -> No
     assert type(plain) is nn.Conv2d
     assert torch.equal(plain(x), net().get_submodule("0")(x))
     assert set(plain.state_dict()) == {"weight", "bias"}
+
+
+def test_stored_integers_are_those_of_the_rounded_weight() -> None:
+    model, _ = rounded()
+    layer = model.get_submodule("0")
+    assert isinstance(layer, Int8Layer)
+    layer.get_parameter("weight").data[3] = 0.0
+    stored, scale = stored_weight(layer.get_parameter("weight"))
+    assert int(stored.abs().max()) == 127
+    torch.testing.assert_close(stored * scale.view(-1, 1, 1, 1), layer.rounded_weight().detach(), rtol=1e-6, atol=0.0)
 
 
 def test_what_no_int8_kernel_can_have_is_refused() -> None:
