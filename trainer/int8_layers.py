@@ -166,6 +166,8 @@ def plain_layer(layer: nn.Module) -> nn.Module:
 @torch.no_grad()
 def observe_inputs(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the ranges of the inputs to what some batches of normalised images bring, in evaluation mode."""
+    if not any(isinstance(module, Int8Layer) for module in model.modules()):
+        return
     was_training = model.training
     model.eval()
     with _observing(model):
