@@ -329,8 +329,11 @@ def why_mkl_unsupported(problem: Problem, machine: Machine) -> str | None:
 def runs_in_networks(kernel: KernelSpec, machine: Machine) -> bool:
     """Whether torch itself would run a dense kernel in a network, eager or compiled.
 
-    Compiled networks call MKL for a float32 linear where torch has it, although oneDNN is often faster.
+    Compiled networks call MKL for a float32 linear where torch has it, although oneDNN is often faster. torch runs no
+    network in int8 by itself.
     """
+    if kernel.dtype == "int8":
+        return False
     if kernel.op != "linear" or kernel.dtype != "float32" or kernel.run is not run_linear_onednn:
         return True
     return any(name not in machine.torch_ops for name in MKL_OPS)

@@ -128,8 +128,8 @@ def choose_quantisation(x: Tensor, y: Tensor) -> Quantisation:
 
 
 def quantise(values: Tensor, scale: float, zero_point: int) -> Tensor:
-    """The nearest stored bytes (ties to even), torch.uint8; the memory order stays."""
-    return (values.double() / scale).round().add(zero_point).clamp(0, STORED_MAX).to(torch.uint8)
+    """The nearest stored bytes (ties to even, of the float32 quotient), torch.uint8; the memory order stays."""
+    return values.float().mul(1.0 / scale).round_().add_(zero_point).clamp_(0, STORED_MAX).to(torch.uint8)
 
 
 def dequantise(stored: Tensor, scale: float, zero_point: int) -> Tensor:

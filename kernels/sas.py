@@ -24,7 +24,11 @@ from .pattern import SasPart, parse_pattern
 from .problem import Problem
 
 
-class SlotLayer(nn.Module):
+class WholeLayer:
+    """Marks a layer of our own that tracing takes as one call."""
+
+
+class SlotLayer(WholeLayer, nn.Module):
     """A layer whose weight [K, m C, ...] has a column for each slot of its input: what networks under SAS are made of.
 
     Attributes
@@ -39,11 +43,11 @@ class SlotLayer(nn.Module):
 
 class _WholeLayers(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SlotLayer) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, WholeLayer) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace_whole_layers(model: nn.Module) -> fx.GraphModule:
-    """`torch.fx.symbolic_trace`, with each layer under SAS one call, as those of torch.nn are."""
+    """`torch.fx.symbolic_trace`, with each layer of ours (SAS, int8) one call, as those of torch.nn are."""
     return fx.GraphModule(model, _WholeLayers().trace(model), type(model).__name__)
 
 

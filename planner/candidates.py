@@ -105,8 +105,9 @@ def _with_loss(each: LayerOptions, option: TimedOption, sensitivity: Sensitivity
     removed = option.kernel == NO_KERNEL
     # What goes with its branch is counted with the width that is 0 there.
     loss = 0.0 if removed or parse_pattern(problem.pattern).is_dense else sensitivity.loss[_choice(each, option)]
-    if problem.dtype == "bfloat16" and not removed:
-        loss += sensitivity.rounding[each.layer.name]
+    if problem.dtype != "float32" and not removed:
+        rounding = sensitivity.rounding_int8 if problem.dtype == "int8" else sensitivity.rounding
+        loss += rounding[each.layer.name]
     return Option(
         candidate=Candidate(
             pattern=problem.pattern,

@@ -9,6 +9,7 @@ from itertools import product
 from typing import get_args
 
 from ..kernels.dense import runs_in_networks
+from ..kernels.pattern import DENSE, parse_pattern
 from ..kernels.problem import DTYPE_BYTES, Dtype, Problem
 from ..kernels.select import eligible
 from ..kernels.spec import KernelSpec, NetworkLayout
@@ -49,7 +50,9 @@ class EligibleKernels:
     def sparse(self, problem: Problem, among: Ways | None) -> Sequence[KernelSpec]:
         """Kernels that skip a part of the problem's pattern; of some ways only, if these are given."""
         if among is None:
-            return [kernel for kernel in self(problem) if "dense" not in kernel.patterns]
+            # An int8 kernel that runs dense layers too skips what its other patterns say.
+            kinds = set(parse_pattern(problem.pattern).kinds)
+            return [kernel for kernel in self(problem) if not kinds.isdisjoint(kernel.patterns)]
         wanted = [
             kernel for kernel in self._registry[problem.op, problem.dtype] if (problem.pattern, kernel.name) in among
         ]
@@ -109,7 +112,7 @@ class Timer:
         prediction, waits_s = self._predictions[request]
         around = [self._conversion(name, moved) for name, moved in _conversions(problem, kernel, form)]
         around.append(Interval(median=waits_s, low=0.0, high=2.0 * waits_s))
-        dense = "dense" in kernel.patterns
+        dense = problem.pattern == DENSE.text
         hosted = dense and runs_in_networks(kernel, self._machinery.machine)
         overhead_s = self._machinery.performance_model.network.layer_s if hosted else self._machinery.call_overhead_s
         around.append(Interval(median=overhead_s, low=overhead_s, high=overhead_s))

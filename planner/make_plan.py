@@ -114,6 +114,10 @@ class PlanRequest:
             raise InputError("a target for the accuracy drop needs calibration data; give --data, or another target")
         if self.calibration is None and self.pruned_layers is not None:
             raise InputError("a database of pruned layers is made from calibration data; give --data")
+        if self.dtype_policy == "int8" and self.pruned_layers is not None:
+            raise UnsupportedError(
+                "a database of pruned layers does not hold what rounding to int8 costs; plan for int8 without it"
+            )
         if 0 != self.sweep_points < FEWEST_POINTS:
             raise InputError(f"a sweep of {self.sweep_points} points; allowed are {FEWEST_POINTS} or more")
         for text in self.patterns:

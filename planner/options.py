@@ -17,7 +17,14 @@ DTYPES_OF: Mapping[DtypePolicy, tuple[Dtype, ...]] = {
     "float32": ("float32",),
     "bfloat16": ("bfloat16",),
     "any": ("float32", "bfloat16"),
+    "int8": ("float32", "int8"),
 }
+"""What layers may be computed in."""
+
+
+def network_dtypes(policy: DtypePolicy) -> tuple[Dtype, ...]:
+    """What whole networks may run in: int8 layers take and give the numbers of the network around them."""
+    return tuple(dtype for dtype in DTYPES_OF[policy] if dtype != "int8")
 
 
 NARROWING = frozenset({"filter", "channel"})

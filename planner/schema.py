@@ -12,7 +12,8 @@ from ..kernels.problem import Dtype, Problem
 from ..perfmodel.schema import Interval
 
 Status = Literal["optimal", "time_limit", "infeasible", "not_worth_it"]
-DtypePolicy = Literal["float32", "bfloat16", "any"]
+DtypePolicy = Literal["float32", "bfloat16", "any", "int8"]
+"""any is float32 or bfloat16, int8 is float32 or int8, by layer."""
 
 
 class _Document(BaseModel):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..kernels.lowrank import low_ranks, ranks_for
 from ..kernels.pattern import LOW_RANK, parse_pattern
 from ..kernels.progress import Progress, silent
+from ..kernels.quantisation import WEIGHT_MAX
 from .ablation import Ablation, Rise, WeightChoice, pruned_at_once
 from .calibration import Calibration, label
 from .eval_mode import evaluating
@@ -59,6 +60,8 @@ class Sensitivity:
         By choice.
     rounding : mapping
         By layer: rise when its weights are rounded to bfloat16. Activations, which are rounded too, are not counted.
+    rounding_int8 : mapping
+        The same for int8, by output channel; empty where it was read from a database, which has none of it.
     measured : mapping
         By choice: the ablations that set the scale; empty without calibration data.
     widths : mapping
@@ -74,6 +77,7 @@ class Sensitivity:
     measured: Mapping[WeightChoice, float]
     widths: Mapping[WidthChoice, float] = field(default_factory=dict)
     scale: Mapping[str, float] = field(default_factory=dict)
+    rounding_int8: Mapping[str, float] = field(default_factory=dict)
 
     def scaled(self, scale: Mapping[str, float], *, overall: float = 1.0) -> Sensitivity:
         """The same losses times one factor a layer and width, and times one for all."""
@@ -191,7 +195,15 @@ def _joined(
             for name, weight in weights.items()
         },
         measured={choice: rise.loss for choice, rise in measured.items()},
+        rounding_int8={name: _changed(weight, _in_int8(weight), importance[name]) for name, weight in weights.items()},
     )
+
+
+def _in_int8(weight: Tensor) -> Tensor:
+    """Rounded by output channel, as int8 kernels have it."""
+    scale = weight.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / WEIGHT_MAX
+    scale = scale.view(-1, *[1] * (weight.dim() - 1))
+    return (weight / scale).round() * scale
 
 
 def _estimate(

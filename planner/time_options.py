@@ -14,7 +14,16 @@ from .capture import CapturedLayer
 from .group_levels import widths_of
 from .kernel_times import DenseTimes, EligibleKernels, Request, Timer, Ways, dense_requests, fastest_form, touched_bytes
 from .levels import levels_of
-from .options import DTYPES_OF, NO_KERNEL, REMOVAL, LayerOptions, Machinery, TimedNetwork, TimedOption
+from .options import (
+    DTYPES_OF,
+    NO_KERNEL,
+    REMOVAL,
+    LayerOptions,
+    Machinery,
+    TimedNetwork,
+    TimedOption,
+    network_dtypes,
+)
 from .schema import DtypePolicy, WidthGroup
 from .widths import State, Widths, narrowed
 
@@ -54,7 +63,7 @@ def time_options(
                 "allow another --dtype"
             )
     timer.prepare(request for found in dense.values() for request in found)
-    form = fastest_form(layers, dense, dtypes, timer)
+    form = fastest_form(layers, dense, network_dtypes(dtype_policy), timer)
     dense_of = DenseTimes(dtypes, kernels, timer, form)
     widths = widths_of(layers, patterns, groups, dense_of)
     kinds = {layer.name: _Kind.of(layer, patterns, widths) for layer in layers}

@@ -10,6 +10,7 @@ _DTYPES = {
     "float32": "float32 only",
     "bfloat16": "bfloat16 only",
     "any": "float32 or bfloat16",
+    "int8": "float32 or int8",
 }
 
 

@@ -16,9 +16,11 @@ from ..planner.options import NO_KERNEL
 from ..planner.schema import LayerPlan, Plan, Target
 from ..profiles.stopwatch import HOST, Stopwatch
 from ..trainer.assignment import assignment_of
+from ..trainer.int8_layers import int8_layers, observe_inputs, with_int8
 from ..trainer.low_rank import bring_to_low_rank, low_rank_layers
 from ..trainer.masks import masked_layers, update_masks
 from .bench import fastest, take
+from .observe_outputs import observe_outputs
 from .schema import LayerTime, LoopRound, Outcome, Take
 
 MOST_CORRECTION = 1.5
@@ -102,7 +104,7 @@ def close_loop(
         # Later rounds leave out what the first one showed to be slow: building networks takes longer than timing them.
         taken = take(
             model,
-            pruned(model, plan),
+            with_ranges(pruned(model, plan), plan, example),
             plan=plan,
             example=example,
             machine=machine,
@@ -159,6 +161,15 @@ def pruned(model: nn.Module, plan: Plan) -> nn.Module:
     bring_to_low_rank(copied, low_rank_layers(plan))
     update_masks(masked_layers(copied, assignment_of(plan)), done_frac=1.0)
     return copied
+
+
+def with_ranges(model: nn.Module, plan: Plan, example: Tensor) -> nn.Module:
+    """The network with its int8 layers, their ranges those of one batch; the model itself where there are none."""
+    rounded = with_int8(model, int8_layers(plan))
+    if rounded is not model:
+        observe_inputs(rounded, [example])
+        observe_outputs(rounded, plan, [example])
+    return rounded
 
 
 def _without_losers(plan: Plan, measured: LoopRound) -> Plan:

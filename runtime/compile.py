@@ -19,7 +19,8 @@ from ..planner.match import check_plan_fits
 from ..planner.options import NO_KERNEL
 from ..planner.schema import LayerPlan, Plan
 from ..trainer.evaluate import device_of
-from .fuse import fuse
+from ..trainer.int8_layers import Int8Layer, plain_layer
+from .fuse import fuse, replace_module
 from .narrow import narrowed_model
 from .planned_machine import planned_machine
 from .swap import swap_layers
@@ -80,6 +81,11 @@ def compile_model(
                 f"the plan puts layer {layer.name} under {layer.chosen.pattern}, the model has it dense; "
                 "give sparseplan.trainer.sas.network_of(model, plan), with its trained weights"
             )
+        if layer.chosen.dtype == "int8" and not isinstance(fused.model.get_submodule(layer.name), Int8Layer):
+            raise InputError(
+                f"the plan computes layer {layer.name} in int8, the model has it plain; "
+                "give sparseplan.trainer.planned_network.planned_network(model, plan), with its trained weights"
+            )
         kernel = kernel_named(layer.chosen.kernel)
         reason = why_ineligible(kernel, layer.problem, machine)
         if reason is not None:
@@ -90,6 +96,9 @@ def compile_model(
         chosen[layer.name] = (layer.problem, kernel)
     fused.model.to(torch.device(machine.device) if device is None else device)
     swap_layers(fused, chosen)
+    for name, module in list(fused.model.named_modules()):
+        if isinstance(module, Int8Layer):
+            replace_module(fused.model, name, plain_layer(module))
     return fused.model.requires_grad_(False)
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from ..kernels.dense import TORCH_DTYPES
 from ..kernels.pattern import parse_pattern
 from ..kernels.progress import Progress
+from ..kernels.quantisation import dequantise, quantise
 from ..kernels.reference import reference
+from ..kernels.reference_int8 import reference_int8
 from ..kernels.registry import kernel_named
 from ..kernels.weight_view import bias_of, weight_view
 from ..planner.schema import LayerPlan, Plan
@@ -84,8 +86,7 @@ def _measure_layer(
     def run_planned() -> Tensor:
         return planned.run(x).contiguous(memory_format=dense.memory_format)
 
-    seen = x.to(TORCH_DTYPES[planned.problem.dtype])
-    expected = reference(planned.problem, weight_view(module).detach(), bias_of(module), False, seen)
+    expected = _expected(planned, module, x)
     error = float((run_planned().double() - expected.double()).abs().max())
     planned_s, dense_s = watch.kernels([run_planned, lambda: dense.run(x)], budget_s=budget_s)
     return LayerTime(
@@ -97,4 +98,15 @@ def _measure_layer(
         predicted_time_s=layer.chosen.time_s,
         max_abs_error=error,
         reverted=slots == 1 and planned_s.median >= dense_s.median,
+    )
+
+
+def _expected(planned: SwappedLayer, module: nn.Module, x: Tensor) -> Tensor:
+    problem, weight, bias = planned.problem, weight_view(module).detach(), bias_of(module)
+    by = planned.quantisation
+    if by is None:
+        return reference(problem, weight, bias, False, x.to(TORCH_DTYPES[problem.dtype]))
+    stored = quantise(x, by.x_scale, by.x_zero_point)
+    return dequantise(
+        reference_int8(problem, weight, bias, False, stored, quantisation=by), by.y_scale, by.y_zero_point
     )

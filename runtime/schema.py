@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..kernels.problem import Dtype, Problem
+from ..kernels.quantisation import Quantisation
 from ..kernels.spec import Layout
 from ..perfmodel.schema import Interval
 from ..planner.schema import Target
@@ -34,6 +35,8 @@ class LayerCall(_Document):
     gives_blocked: bool
     weights: str
     """SHA-256 of weight and bias."""
+    quantisation: Quantisation | None = None
+    """Of an int8 layer."""
 
 
 class NetworkTime(_Document):

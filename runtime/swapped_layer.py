@@ -6,7 +6,7 @@ import hashlib
 import weakref
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,13 @@ from ..kernels.errors import InputError, UnsupportedError
 from ..kernels.here import machine_here
 from ..kernels.layout import MEMORY_FORMATS, activation_shape
 from ..kernels.problem import Problem
+from ..kernels.quantisation import Quantisation
 from ..kernels.registry import kernel_named
 from ..kernels.reorder import from_layout, to_layout
 from ..kernels.spec import KernelSpec, Layout
+from ..kernels.store_bytes import load_bytes, store_bytes
 from ..kernels.weight_view import bias_of, weight_view
+from ..trainer.int8_layers import Int8Layer
 from .schema import LayerCall
 
 _PLAIN = torch.contiguous_format
@@ -43,6 +46,8 @@ class SwappedLayer(nn.Module):
         [K].
     relu : bool
         Whether the ReLU behind the layer (behind the residual, where there is one) is part of it.
+    quantisation : Quantisation or None
+        Of an int8 kernel, which is given bytes and whose bytes become the network's numbers again.
     gives_blocked : bool
         Whether the output stays in the kernel's blocked layout, for layers of the same one.
 
@@ -65,6 +70,7 @@ class SwappedLayer(nn.Module):
         weight: Tensor,
         bias: Tensor | None,
         relu: bool,
+        quantisation: Quantisation | None = None,
         gives_blocked: bool = False,
     ) -> None:
         super().__init__()
@@ -74,7 +80,9 @@ class SwappedLayer(nn.Module):
         self.gives_blocked = gives_blocked
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
-        self.packed: Any = kernel.pack(problem, weight, bias, relu)
+        self.quantisation = quantisation
+        stored = () if quantisation is None else (quantisation,)
+        self.packed: Any = kernel.pack(problem, weight, bias, relu, *stored)
         self.call = LayerCall(
             problem=problem,
             kernel=kernel.name,
@@ -82,13 +90,14 @@ class SwappedLayer(nn.Module):
             relu=relu,
             gives_blocked=gives_blocked,
             weights=_digest(weight, bias),
+            quantisation=quantisation,
         ).model_dump_json()
         # What each call asks for, found once: a call must cost microseconds.
         self._run: Callable[..., Tensor] = kernel.run
         self._input_shape = torch.Size(problem.input_shape)
         self._output_shape = torch.Size(problem.output_shape)
         self._dtype = TORCH_DTYPES[problem.dtype]
-        self._is_direct = kernel.layout in MEMORY_FORMATS
+        self._is_direct = kernel.layout in MEMORY_FORMATS and quantisation is None
         self.memory_format = _memory_format(problem, kernel.layout)
         _LAYERS[self.call] = self
 
@@ -100,7 +109,10 @@ class SwappedLayer(nn.Module):
         bias = bias_of(module)
         weight = weight_view(module).detach().float()
         bias = None if bias is None else bias.float()
-        return cls(problem, kernel, weight=weight, bias=bias, relu=relu, gives_blocked=gives_blocked)
+        stored = module.quantisation() if kernel.dtype == "int8" and isinstance(module, Int8Layer) else None
+        return cls(
+            problem, kernel, weight=weight, bias=bias, relu=relu, quantisation=stored, gives_blocked=gives_blocked
+        )
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[N, C, H, W] ([N, C, L] of a Conv1d, [..., C] of a linear) in, channels K out, of the dtype of `x`.
@@ -134,27 +146,39 @@ class SwappedLayer(nn.Module):
 
     def _run_converted(self, x: Tensor, residual: Tensor | None) -> Tensor:
         problem, layout = self.problem, self.kernel.layout
-        given = self._to_kernel(x, problem.c_in)
+        given = self._to_kernel(x, problem.c_in, "x")
         wanted = activation_shape(problem.input_shape, layout)
         if given.shape != wanted:
             raise InputError(
                 f"layer compiled for input {list(problem.input_shape)} got {list(x.shape)}; "
                 "run the model at the shape it was planned for, or plan again for this one"
             )
-        y = self._run(self.packed, given, None if residual is None else self._to_kernel(residual, problem.c_out))
+        y = self._run(self.packed, given, None if residual is None else self._to_kernel(residual, problem.c_out, "y"))
         if self.gives_blocked:
             return y.to(x.dtype)
-        y = from_layout(y, layout, problem.n).to(x.dtype)
+        y = from_layout(y, layout, problem.n)
+        if self.quantisation is not None:
+            y = load_bytes(y, self.quantisation.y_scale, self.quantisation.y_zero_point)
+        y = y.to(x.dtype)
         return y.reshape(_output_shape(problem, x))
 
-    def _to_kernel(self, x: Tensor, channels: int) -> Tensor:
+    def _to_kernel(self, x: Tensor, channels: int, stored_as: Literal["x", "y"]) -> Tensor:
         """Activations as the kernel takes them; blocked ones come from a layer of the same layout."""
         if x.dim() == 5:
             return x.to(self._dtype)
         plain = _as_problem(self.problem, x, channels)
         if plain.dim() == 4 and plain.shape[0] != self.problem.n:
             return plain
+        if self.quantisation is not None:
+            return to_layout(self._stored(plain, stored_as), self.kernel.layout)
         return to_layout(plain.to(self._dtype), self.kernel.layout)
+
+    def _stored(self, x: Tensor, stored_as: Literal["x", "y"]) -> Tensor:
+        """Bytes: inputs as x is stored, a residual as y."""
+        by = self.quantisation
+        assert by is not None
+        scale, zero_point = (by.x_scale, by.x_zero_point) if stored_as == "x" else (by.y_scale, by.y_zero_point)
+        return store_bytes(x, scale, zero_point)
 
 
 def _as_problem(problem: Problem, x: Tensor, channels: int) -> Tensor:
@@ -222,7 +246,13 @@ def _unpacked(weight: Tensor, bias: Tensor | None, call: str) -> SwappedLayer:
             "plan with a profile of this machine and export again"
         )
     return SwappedLayer(
-        wanted.problem, kernel, weight=weight.detach(), bias=bias, relu=wanted.relu, gives_blocked=wanted.gives_blocked
+        wanted.problem,
+        kernel,
+        weight=weight.detach(),
+        bias=bias,
+        relu=wanted.relu,
+        quantisation=wanted.quantisation,
+        gives_blocked=wanted.gives_blocked,
     )
 
 

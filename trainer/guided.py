@@ -2,12 +2,15 @@
 
 A weight goes when it is below a threshold that is the same for all layers, in units of their root mean square. The
 threshold follows from the target: it is the one at which the projected time of the network is met, and the sparsity
-grows to what it leaves by the cubic schedule. Three methods make the zeros:
+grows to what it leaves by the cubic schedule. Three methods make the zeros so:
 
 - ``l1``: the proximal step of an element-wise L1 penalty (ISTA), weighed by the machine's time per weight of the layer;
   its strength is a controller's output, and what it still owes at the end is cut;
 - ``magnitude``: weights below the threshold go, for good;
 - ``surgery``: the same, but they may return (dynamic network surgery), with a margin between going and returning.
+
+For comparison there is ``esl``, where the zeros follow from three numbers that are given and the target is not steered
+to; see `element_l1`.
 
 The guide takes layers out of it; see `guide`.
 
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 from ..kernels.errors import InputError
 from ..kernels.pattern import parse_pattern
 from .assignment import Assignment, LayerSparsity
+from .element_l1 import ElementL1, ThinningWeights
 from .guide import Guide
 from .hidden import HiddenWeights
 from .masks import MaskedLayer, apply_masks, hold_optimizer
@@ -92,7 +96,7 @@ class GuidedRegulariser(Regulariser):
             )
         projection = guide.projection
         fastest_s = projection.time_s(dict.fromkeys(projection.layers, 1.0))
-        if fastest_s > projection.target_s:
+        if fastest_s > projection.target_s and guide.method != "esl":
             raise InputError(
                 f"guided training reaches {projection.dense_s / fastest_s:.2f}x at most, the target is "
                 f"{projection.dense_s / projection.target_s:.2f}x; plan for less"
@@ -100,6 +104,7 @@ class GuidedRegulariser(Regulariser):
         super().__init__(model, guided_assignment(guide.projection), optimizer, options=options)
         self._guide, self._projection, self._method = Guide(guide.projection), guide.projection, guide.method
         self._strength = {"l1": FIRST_STRENGTH} if guide.method == "l1" else {}
+        self._thinning = ThinningWeights(_element_l1(options)) if guide.method == "esl" else None
         self._due_frac, self._threshold = 0.0, 0.0
         self._dense = {layer.target.name: layer.weight.detach().clone() for layer in self._layers()}
         if guide.method == "surgery":
@@ -113,13 +118,25 @@ class GuidedRegulariser(Regulariser):
     def start(self) -> None:
         """Nothing is masked at first."""
 
+    def before_step(self) -> None:
+        """Between the backward pass and the step of the optimiser, which calls it."""
+        super().before_step()
+        if self._thinning is not None and not self._final:
+            self._thinning.before_step([layer.module.get_parameter("weight") for layer in self._open()])
+
+    def step(self) -> None:
+        """After every step of the optimiser."""
+        if self._thinning is not None and not self._final:
+            self._thinning.after_step()
+        super().step()
+
     def finish(self) -> None:
         """What is zero stays zero, and layers that did not reach their lower bound are dense again."""
         if self._final:
             return
         # Layers that are restored leave more to the others, which may then gain enough or not.
         while True:
-            threshold, _ = self._at_target()
+            threshold = 0.0 if self._thinning is not None else self._at_target()[0]
             for layer in self._open():
                 weight = self._all_weights(layer)
                 layer.weight.data.copy_(weight * (weight.abs() >= threshold * _root_mean_square(weight)))
@@ -175,6 +192,14 @@ class GuidedRegulariser(Regulariser):
 
     @torch.no_grad()
     def _update(self) -> None:
+        if self._thinning is None:
+            self._steer()
+        self._pending_rate, self._updated = 0.0, self._steps
+        if self._steps % OBSERVE_EVERY == 0:
+            self._take_in(last=False)
+
+    def _steer(self) -> None:
+        """Make the zeros that are due by now."""
         _, final = self._at_target()
         before, self._due_frac = self._due_frac, cubic_sparsity(self._steps / self.options.prune_steps, final=1.0)
         due = self._due_frac * final
@@ -193,9 +218,6 @@ class GuidedRegulariser(Regulariser):
                     hidden = self._hidden[layer.target.name]
                     hidden.before_step()
                     hidden.after_step(renew=True)
-        self._pending_rate, self._updated = 0.0, self._steps
-        if self._steps % OBSERVE_EVERY == 0:
-            self._take_in(last=False)
 
     def _shrink(self) -> None:
         for layer in self._open():
@@ -271,6 +293,10 @@ class GuidedRegulariser(Regulariser):
 
     def _layers(self) -> list[MaskedLayer]:
         return [layer for layer in self.layers if isinstance(layer, MaskedLayer)]
+
+
+def _element_l1(options: PruneOptions) -> ElementL1:
+    return ElementL1(strength=options.esl_strength, threshold=options.esl_threshold, factor=options.esl_factor)
 
 
 def _root_mean_square(weight: Tensor) -> Tensor:

@@ -203,6 +203,9 @@ class Learner:
             structured=config.structured,
             nm=config.nm,
             sr_ste=config.sr_ste,
+            esl_strength=config.esl_strength,
+            esl_threshold=config.esl_threshold,
+            esl_factor=config.esl_factor,
         )
 
     def _recipe(self) -> Recipe:

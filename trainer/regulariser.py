@@ -32,6 +32,7 @@ from ..planner.store import load_plan
 from .assignment import Assignment, assignment_of
 from .group_lasso import cut_small, ssl_subgradient, structured_parts
 from .hidden import HiddenWeights
+from .int8_layers import int8_layers
 from .low_rank import low_rank_layers
 from .masked_width import MaskedWidth
 from .masks import MaskedLayer, hold_gradients, hold_optimizer, masked_layers, take_refitted, update_masks
@@ -59,6 +60,9 @@ class PruneOptions:
     structured: Structured = "proximal"
     nm: NmMethod = "sr-ste"
     sr_ste: float = TrainConfig.model_fields["sr_ste"].default
+    esl_strength: float = TrainConfig.model_fields["esl_strength"].default
+    esl_threshold: float = TrainConfig.model_fields["esl_threshold"].default
+    esl_factor: float = TrainConfig.model_fields["esl_factor"].default
 
 
 def prepare(
@@ -82,7 +86,7 @@ def prepare(
     InputError
         If the plan is for another model, or the optimiser does not hold a planned weight.
     UnsupportedError
-        If a pattern is not one of weights (SAS), or brings a layer to low rank.
+        If a pattern is not one of weights (SAS), or brings a layer to low rank; if a layer is to be in int8.
     """
     plan = plan if isinstance(plan, Plan) else load_plan(Path(plan))
     check_plan_fits(plan, model)
@@ -90,6 +94,11 @@ def prepare(
         raise UnsupportedError(
             f"the plan brings {', '.join(low_rank_layers(plan))} to low rank, which no mask holds; train it with "
             "'sparseplan train', or plan without the pattern lowrank"
+        )
+    if int8_layers(plan):
+        raise UnsupportedError(
+            f"the plan computes {', '.join(int8_layers(plan))} in int8, which a plain layer does not learn; train it "
+            "with 'sparseplan train', or plan with another --dtype"
         )
     regulariser = Regulariser(model, assignment_of(plan), optimizer, options=options)
     regulariser.start()

@@ -35,7 +35,7 @@ ScheduleName = Literal["cosine", "step"]
 AugmentChoice = Literal["data", "none", "shift", "crop_flip"]
 Structured = Literal["proximal", "subgradient"]
 NmMethod = Literal["sr-ste", "asp"]
-GuideMethod = Literal["off", "l1", "magnitude", "surgery"]
+GuideMethod = Literal["off", "l1", "magnitude", "surgery", "esl"]
 
 
 class TrainConfig(_Document):
@@ -93,16 +93,23 @@ class TrainConfig(_Document):
     sr_ste: float = 2e-4
     """Decay of the weights that an N:M mask hides."""
     guide: GuideMethod = "off"
-    """Guided sparsity learning of unstructured layers, and how it makes zeros; off takes the plan's sparsities."""
+    """Guided sparsity learning of unstructured layers, and how it makes zeros; off takes the plan's sparsities. "esl"
+    does not steer to the plan's target: its zeros follow from the next three."""
+    esl_strength: float = 1e-4
+    """Of "esl": its L1 penalty's lambda."""
+    esl_threshold: float = 1e-4
+    """Of "esl": below it, times the factor, weights at rest become zero."""
+    esl_factor: float = 10.0
+    """Of "esl": see `element_l1`."""
     seed: int = 0
 
     @model_validator(mode="after")
     def _within_ranges(self) -> Self:
         for name, lowest in (("epochs", 0), ("batch_size", 1), ("grad_accumulation", 1), ("seed", 0)):
             _require(getattr(self, name) >= lowest, name, getattr(self, name), f"at least {lowest}")
-        for name in ("learning_rate", "decay_epochs", "temperature"):
+        for name in ("learning_rate", "decay_epochs", "temperature", "esl_threshold", "esl_factor"):
             _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite number above 0")
-        for name in ("weight_decay", "warmup_epochs", "group_lasso", "clip_grad", "sr_ste"):
+        for name in ("weight_decay", "warmup_epochs", "group_lasso", "clip_grad", "sr_ste", "esl_strength"):
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a finite number of at least 0")
         for name in ("momentum", "label_smoothing", "ema_decay"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")

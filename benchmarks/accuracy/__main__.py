@@ -8,7 +8,7 @@ import sys
 from sparseplan.kernels.errors import SparseplanError
 from sparseplan.progress_bar import ProgressBar
 
-from . import filters, gsl, planned, sas, ssl
+from . import filters, gsl, gsl_grid, planned, sas, ssl
 from .options import add_options, options_of
 
 EXPERIMENTS = {
@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "resnet20-sas": (sas.resnet20_sas, 90),
     "convnet-sas": (sas.convnet_sas, 90),
     "convnet-gsl": (gsl.convnet_gsl, 60),
+    "convnet-gsl-grid": (gsl_grid.convnet_gsl_grid, 60),
     "resnet20-sweep": (planned.resnet20_sweep, 30),
     "resnet56-filters": (filters.resnet56_filters, 60),
     "resnet56-planned": (planned.resnet56_planned, 60),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXIT_INPUT = 2
+DTYPES = ("float32", "bfloat16", "any", "int8")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     profile.add_argument("--extend", type=Path, metavar="P.json", help="add the layers of --model to this profile")
     profile.add_argument("--model", metavar="SPEC", help="with --extend: the model whose layers are measured")
     profile.add_argument("--input", type=_shape, metavar="N,C,H,W", help="with --extend: shape of one batch")
-    profile.add_argument("--dtype", choices=("float32", "bfloat16", "any"), default="float32", help="with --extend")
+    profile.add_argument("--dtype", choices=DTYPES, default="float32", help="with --extend")
 
     measure = _add(commands, "measure", _measure, "time kernels on given problems")
     measure.add_argument("problems", type=Path, metavar="PROBLEMS.jsonl")
@@ -103,7 +104,9 @@ def build_parser() -> argparse.ArgumentParser:
     target.add_argument("--target-throughput", type=float, metavar="N", help="images a second, in such batches")
     target.add_argument("--max-accuracy-drop", type=float, metavar="POINTS", help="before any training")
     target.add_argument("--max-model-mb", type=float, metavar="MB", help="of the model as a file, zeros packed")
-    plan.add_argument("--dtype", choices=("float32", "bfloat16", "any"), default="float32")
+    plan.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="any: float32 or bfloat16; int8: float32 or int8, by layer"
+    )
     plan.add_argument("--patterns", metavar="LIST", help="comma-separated, e.g. unstructured,filter+shape,lowrank")
     plan.add_argument(
         "--database", type=Path, metavar="DIR", help="plan thoroughly, and keep what was found there for the next plan"

@@ -42,7 +42,7 @@ def _flag(flag: str, field: str, text: str, *, value: object = True) -> RecipeOp
     return RecipeOption(flags=(flag,), field=field, text=text, value=value)
 
 
-GUIDES = ("off", "l1", "magnitude", "surgery")
+GUIDES = ("off", "l1", "magnitude", "surgery", "esl")
 RECIPE = (
     _count("--epochs", "epochs", "0 prunes without training (10)"),
     _count("--batch-size", "batch_size", "of one step, over all processes (128)"),
@@ -73,6 +73,9 @@ RECIPE = (
     _choice("--nm", "nm", "how n:m masks are found (sr-ste)", "sr-ste", "asp"),
     _number("--sr-ste", "sr_ste", "decay of the weights that n:m masks hide (2e-4)"),
     _choice("--guide", "guide", "prune single weights to the target speed, by this method (off)", *GUIDES),
+    _number("--esl-lambda", "esl_strength", "with --guide esl: strength of its L1 penalty, not steered (1e-4)"),
+    _number("--esl-threshold", "esl_threshold", "with --guide esl: of weights that change fast (1e-4)"),
+    _number("--esl-factor", "esl_factor", "with --guide esl: times the threshold, of weights at rest (10)"),
     _count("--seed", "seed", "of data order, augmentation and dropout (0)"),
 )
 

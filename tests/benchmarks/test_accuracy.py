@@ -197,4 +197,4 @@ def test_filters_go_where_they_cost_least_until_arithmetic_suffices() -> None:
 def test_an_experiment_without_its_data_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lenet-ssl", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "1"]) == 2
     assert "error: no folder" in capsys.readouterr().err
-    assert len(EXPERIMENTS) == 9
+    assert len(EXPERIMENTS) == 10

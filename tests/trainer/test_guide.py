@@ -134,6 +134,25 @@ def test_the_target_time_is_met_by_the_layers_that_gain(
     assert not torch.equal(planned["fc1.weight"], dense["fc1.weight"])
 
 
+def test_esl_makes_zeros_by_its_strength_and_the_guide_acts_on_them(
+    digits: DataSplits, make_net: MakeNet, tmp_path: Path
+) -> None:
+    zeros, decided = [], []
+    for strength in (2e-3, 2e-2):
+        config = CONFIG.model_copy(update={"epochs": 3, "guide": "esl", "esl_strength": strength})
+        net, run = make_net(), tmp_path / f"{strength:g}"
+        history = train(net, digits, config=config, run_dir=run, **guided("esl"))
+        zeros.append(float((net.get_submodule("conv2").weight == 0).double().mean()))
+        decided.append({each.layer: each.action for each in history.decisions})
+        assert not (net.get_submodule("fc1").weight == 0).any()
+    assert zeros[0] < zeros[1]
+    assert zeros[1] > 0.5
+    assert decided[1] == {"fc2": "never", "fc1": "restore"}
+    # Too weak a penalty leaves the layer under its bound: dense again.
+    assert decided[0] == {"fc2": "never", "fc1": "restore", "conv2": "restore"}
+    assert zeros[0] == 0.0
+
+
 def test_guided_training_resumes_bit_for_bit(digits: DataSplits, make_net: MakeNet, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epochs": 4, "prune_frac": 0.5, "batch_size": 16})
 

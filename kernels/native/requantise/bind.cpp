@@ -35,6 +35,22 @@ void bind_requantise(nb::module_& m) {
                        static_cast<int64_t>(pixels), static_cast<int64_t>(channels));
     }, nb::kw_only(), "isa"_a, "sums"_a, "bias"_a, "multiplier"_a, "shift"_a, "zero_point"_a, "low"_a,
        "residual"_a.none(), "y"_a);
+    m.def("store_bytes", [](const std::string& isa, uintptr_t x, uintptr_t y, int64_t count, float per_scale,
+                            int zero_point, int threads) {
+        const RequantiseTable& kernels = table(isa);
+        require(count >= 0 && threads >= 1 && zero_point >= 0 && zero_point <= 255, "sizes or zero point");
+        nb::gil_scoped_release release;
+        kernels.store(reinterpret_cast<const float*>(x), reinterpret_cast<uint8_t*>(y), count, per_scale, zero_point,
+                      threads);
+    }, nb::kw_only(), "isa"_a, "x"_a, "y"_a, "count"_a, "per_scale"_a, "zero_point"_a, "threads"_a);
+    m.def("load_bytes", [](const std::string& isa, uintptr_t x, uintptr_t y, int64_t count, float scale,
+                           int zero_point, int threads) {
+        const RequantiseTable& kernels = table(isa);
+        require(count >= 0 && threads >= 1 && zero_point >= 0 && zero_point <= 255, "sizes or zero point");
+        nb::gil_scoped_release release;
+        kernels.load(reinterpret_cast<const uint8_t*>(x), reinterpret_cast<float*>(y), count, scale, zero_point,
+                     threads);
+    }, nb::kw_only(), "isa"_a, "x"_a, "y"_a, "count"_a, "scale"_a, "zero_point"_a, "threads"_a);
 }
 
 }  // namespace sparseplan

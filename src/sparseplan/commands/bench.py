@@ -26,7 +26,7 @@ from ..runtime.pool_takes import Pooled, pool_takes
 from ..runtime.schema import LayerTime, Measurements, StoredTake
 from ..runtime.store import load_layers, load_take, save_layers, save_measurements, save_take
 from ..trainer.evaluate import device_of, evaluate
-from ..trainer.sas import network_of
+from ..trainer.planned_network import planned_network
 from ..trainer.store import RunFolder, load_weights
 from .bench_take import identity, measure_layers_of, measure_take
 
@@ -67,7 +67,7 @@ def bench(run: str | Path, *, processes: int = PROCESSES, progress: Progress = s
     plan = load_plan(folder.plan)
     machine = planned_machine(plan)
     manifest = folder.load_manifest()
-    dense, masked = load_model(manifest.model), network_of(load_model(manifest.model), plan)
+    dense, masked = load_model(manifest.model), planned_network(load_model(manifest.model), plan)
     load_weights(dense, folder.dense_weights)
     load_weights(masked, folder.planned_weights)
     warn_if_planned_elsewhere(plan, machine)

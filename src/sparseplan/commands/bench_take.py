@@ -27,7 +27,7 @@ from ..runtime.measure_layers import measure_layers
 from ..runtime.planned_machine import planned_machine
 from ..runtime.schema import LayerTime, StoredLayers, StoredTake
 from ..runtime.store import load_take, save_layers, save_take
-from ..trainer.sas import network_of
+from ..trainer.planned_network import planned_network
 from ..trainer.store import RunFolder, load_weights
 
 
@@ -82,7 +82,7 @@ def measure_take(
 
 
 def _planned(folder: RunFolder, plan: Plan) -> nn.Module:
-    return _with_weights(network_of(load_model(folder.load_manifest().model), plan), folder.planned_weights)
+    return _with_weights(planned_network(load_model(folder.load_manifest().model), plan), folder.planned_weights)
 
 
 def _with_weights(model: nn.Module, weights: Path) -> nn.Module:

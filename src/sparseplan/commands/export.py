@@ -16,7 +16,7 @@ from ..runtime.packed_weights import save_packed
 from ..runtime.planned_machine import planned_machine
 from ..runtime.store import load_measurements
 from ..trainer.evaluate import device_of
-from ..trainer.sas import network_of
+from ..trainer.planned_network import planned_network
 from ..trainer.store import RunFolder, load_weights
 
 PACKED = ".safetensors"
@@ -57,7 +57,7 @@ def export(run: str | Path, to: str | Path) -> Exported:
     folder, target = RunFolder(Path(run)), Path(to)
     require_writable(target)
     plan = load_plan(folder.plan)
-    model = network_of(load_model(folder.load_manifest().model), plan)
+    model = planned_network(load_model(folder.load_manifest().model), plan)
     load_weights(model, folder.planned_weights)
     if target.suffix == PACKED:
         save_packed(target, model, plan)

@@ -48,7 +48,8 @@ def extend(
         Shape of one batch, [N, C, H, W].
     patterns : sequence of str, optional
         Patterns to measure each layer under; those that pay on some layer of such a device when left out.
-    dtype : {"float32", "bfloat16", "any"}
+    dtype : {"float32", "bfloat16", "any", "int8"}
+        any allows float32 and bfloat16, int8 allows float32 and int8, layer by layer.
     out : path, optional
         Where the longer profile is written; over the old one when left out.
 

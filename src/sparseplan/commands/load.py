@@ -15,7 +15,7 @@ from ..runtime.elsewhere import warn_if_planned_elsewhere
 from ..runtime.export import load_program
 from ..runtime.packed_weights import load_packed
 from ..runtime.planned_machine import planned_machine
-from ..trainer.sas import network_of
+from ..trainer.planned_network import planned_network
 from ..trainer.store import RunFolder, load_weights
 from .export import PACKED, reverted_layers
 
@@ -57,7 +57,7 @@ def load(source: str | Path, model: nn.Module | None = None) -> nn.Module:
         plan = packed.plan
     else:
         raise InputError(f"cannot load {path}: allowed are a run folder, a {PACKED} file and a .pt2 file")
-    network = network_of(load_model(plan.model) if model is None else model, plan)
+    network = planned_network(load_model(plan.model) if model is None else model, plan)
     if path.is_dir():
         load_weights(network, folder.planned_weights)
     else:

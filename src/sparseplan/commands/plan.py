@@ -75,7 +75,8 @@ def plan(
     target_speedup, target_latency_ms, target_throughput, max_accuracy_drop, max_model_mb : float
         One or several, all of which the plan meets: against the best dense network; of one batch; images a second in
         such batches; points of accuracy before training; megabytes of the model as a file.
-    dtype : {"float32", "bfloat16", "any"}
+    dtype : {"float32", "bfloat16", "any", "int8"}
+        any allows float32 and bfloat16, int8 allows float32 and int8, layer by layer.
     patterns : sequence of str, optional
         Patterns that may be chosen; those that pay on some layer of the profile's device when left out. ``lowrank``
         (weights become products of thin ones) only where it is named.
