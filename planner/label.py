@@ -118,6 +118,7 @@ class _Task:
     def left(self, relaxed: Relaxation) -> Indices:
         """Numbers of the options that something better than what is known by now may take."""
         stays = self.bound + self.rise <= relaxed.loss * (1.0 + SLACK) + LEAST_UNIT
+        assert relaxed.chosen is not None
         return self.numbers[stays | np.isin(self.numbers, relaxed.chosen)]
 
 
