@@ -54,7 +54,7 @@ def test_a_plan_of_version_2_is_read(plan: Plan, tmp_path: Path) -> None:
     content = json.loads(plan.model_dump_json(exclude={"unusable_patterns"}))
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({**content, "schema_version": 2}))
-    assert load_plan(path) == plan
+    assert load_plan(path) == plan.model_copy(update={"unusable_patterns": ()})
 
 
 def test_a_newer_plan_is_refused(tmp_path: Path) -> None:
