@@ -53,6 +53,7 @@ def _explain_plan(plan: Plan) -> str:
         f"Target: {_target(plan)}",
         f"Solver: {solver.status.replace('_', ' ')}: {solver.message}"
         + (f" (gap {percent(solver.gap_frac)}, {solver.time_s:.2g} s)" if solver.gap_frac is not None else ""),
+        *_unusable(plan),
         "",
         *_table([header, *rows]),
         *_legend(plan),
@@ -79,6 +80,14 @@ def _explain_plan(plan: Plan) -> str:
         lines += ["", "Not planned:"]
         lines += [f"  {skipped.name} ({skipped.kind}): {skipped.reason}" for skipped in plan.skipped]
     return "\n".join(lines) + "\n"
+
+
+def _unusable(plan: Plan) -> list[str]:
+    return [
+        f"Pattern {each.pattern}: no kernel on this machine can use it in any layer ({each.reason}); what "
+        "only it could prune stays dense, allow other --patterns"
+        for each in plan.unusable_patterns
+    ]
 
 
 def _mark(candidate: Candidate) -> str:
@@ -145,6 +154,7 @@ def _explain_layer(layer: LayerPlan, plan: Plan) -> str:
         f"Dense    {dense.kernel}, {_range(dense.time_s)}{_outside(dense)}",
         *_widths(layer, plan),
         f"Calls    {layer.calls} in one forward pass; times are of one call",
+        *_unusable(plan),
     ]
     if layer.considered:
         header = ("considered", "kernel", "time", "loss", "why it lost")
@@ -200,7 +210,7 @@ def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
     if not plan.target.given:
         return "a plan to a target, in place of --sas."
     if layer.problem.weight_shape != layer.full_problem.weight_shape or chosen.time_s.median == 0.0:
-        return "another target: its width groups are weighed against all other layers."
+        return _other_widths(layer, plan)
     sparse = [candidate for candidate in layer.considered if candidate.pattern != "dense"]
     sure = [candidate for candidate in sparse if candidate.time_s.high < dense.time_s.median]
     if chosen.pattern != "dense":
@@ -209,9 +219,10 @@ def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
         changes = [f"a lower target: {_near(milder, chosen)}, or dense"] if milder else ["a lower target: dense"]
         if harder:
             changes.append(f"a higher one: {_near(harder, chosen)}")
-        return "; ".join(changes) + "."
+        return "; ".join(changes) + _from_which(plan) + "."
     if sure:
-        return f"a higher target than {_target(plan)}: {_near(sure, chosen)} ({speed(_nearest(sure, chosen), dense)})."
+        ratio = speed(_nearest(sure, chosen), dense)
+        return f"a higher target than {_target(plan)}: {_near(sure, chosen)} ({ratio}){_from_which(plan)}."
     reachable = [(way, first) for way, first in layer.break_even_sparsity.items() if first is not None]
     if reachable:
         way, first = min(reachable, key=lambda each: each[1])
@@ -220,6 +231,28 @@ def _what_would_change(layer: LayerPlan, plan: Plan) -> str:
             "budget), or a faster kernel."
         )
     return "only another machine, another batch size or a faster kernel: none beats dense here at any sparsity."
+
+
+def _other_widths(layer: LayerPlan, plan: Plan) -> str:
+    """The next levels of the groups that cut a layer, or that took it out."""
+    changes = []
+    for width in plan.widths:
+        if all(part.module != layer.name for part in width.group.slices):
+            continue
+        wider = [level for level in width.considered if level.kept > width.kept]
+        narrower = [level for level in width.considered if level.kept < width.kept]
+        for asked, levels in (("lower", wider[:1]), ("higher", narrower[-1:])):
+            changes += [
+                f"a {asked} target: {level.kept} in place of {width.kept} of {width.group.units} units of "
+                f"{width.group.name}, loss +{level.loss_increase:.3g} in place of +{width.loss_increase:.3g}"
+                for level in levels
+            ]
+    others = "; ".join(changes) or "another target"
+    return f"{others}{_from_which(plan)}; widths are weighed in all layers that share them."
+
+
+def _from_which(plan: Plan) -> str:
+    return "" if plan.front else " (plan with --sweep to see from which target on)"
 
 
 def _along_front(layer: LayerPlan, plan: Plan) -> str:

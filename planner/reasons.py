@@ -44,8 +44,9 @@ def why_dense(
     """Of a layer that stays dense: no kernel can win, or winning was not worth its loss."""
     if not considered:
         return f"left dense: no sparse kernel here can run this layer in an allowed pattern; {dense.kernel} it is"
-    if has_faster:
-        nearest = min(considered, key=lambda candidate: candidate.loss_increase)
+    sure = [candidate for candidate in considered if candidate.time_s.high < dense.time_s.median]
+    if has_faster and sure:
+        nearest = min(sure, key=lambda candidate: candidate.loss_increase)
         return (
             f"left dense: the plan does without it; {zeros(nearest)} would be {speed(nearest, dense)} "
             f"at loss +{nearest.loss_increase:.3g}"

@@ -220,8 +220,15 @@ class FrontPoint(_Document):
     """Those that are narrowed."""
 
 
+class UnusablePattern(_Document):
+    """A pattern that was allowed and that no kernel of the machine can use in any layer."""
+
+    pattern: str
+    reason: str
+
+
 class Plan(_Document):
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     created: datetime
     model: str
     """SPEC of the model."""
@@ -230,6 +237,8 @@ class Plan(_Document):
     dtype_policy: DtypePolicy
     patterns: tuple[str, ...]
     """Patterns that were allowed."""
+    unusable_patterns: tuple[UnusablePattern, ...] = ()
+    """Those of them that no kernel here can use."""
     target: Target
     layers: tuple[LayerPlan, ...]
     widths: tuple[WidthPlan, ...] = ()

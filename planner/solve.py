@@ -19,10 +19,10 @@ solved in 0.2 s under this rule, was left with a gap of 0.5 % after 15 s. What a
 (`runtime`).
 
 The norm of e = s - b is at least r . e for every direction r no longer than 1, with equality where r points along e.
-Each direction gives a linear limit, ``sum m + r . e <= T``. Prices on time and on these errors give a bound and
-often the answer (`relax`). The rest goes to HiGHS under the limits of some directions: where its answer breaks the
-true limit, that of the answer's own direction is added and it is solved again; and to branching (`branch`) where HiGHS
-takes long. No rounding of times into buckets can make a plan miss its target.
+Each direction gives a linear limit, ``sum m + r . e <= T``. Prices on time and on these errors give a bound and often
+the answer (`relax`). The rest goes to a dynamic programme (`label`), and what that leaves to HiGHS, both under the
+limits of some directions: where an answer of HiGHS breaks the true limit, that of its own direction is added and it is
+solved again. No rounding of times into buckets can make a plan miss its target.
 
 References
 ----------
@@ -41,7 +41,6 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from .branch import branch
 from .eliminate import Elimination
 from .knapsack import (
     GAP_FRAC,
@@ -55,12 +54,13 @@ from .knapsack import (
     found,
     nothing,
 )
+from .label import label
 from .prices import SLACK
 from .relax import TIME_GAP_FRAC, Relaxation, direction_of, fastest_bound, relax, rises
 from .silence import silent_stdout
 
-CORES_SHARE, BRANCH_SHARE = 0.3, 0.9
-"""Of the time limit, until when the linear solver and then branching try; the linear solver gets what is left."""
+LABELS_SHARE, CORES_SHARE = 0.15, 0.4
+"""Of the time limit, until when labels and then the linear solver try, before labels get what is left."""
 MAX_ROUNDS = 50
 CORE_FRAC = 0.1
 """Of the gap that the relaxation leaves: options that raise the bound by more are first left out."""
@@ -71,7 +71,7 @@ def solve_knapsack(knapsack: Knapsack, *, budget_s: float, time_limit_s: float =
     """The assignment of least loss that needs at most `budget_s`.
 
     Prices come first: often their gap is small enough, and else they tell which options no better assignment can take.
-    Then the linear solver for a while, and branching on the choices that prices leave open where it does not settle it.
+    Then labels (`label`), and the linear solver for a while where they do not settle it.
     Where the time limit comes first: the best assignment found that keeps the budget, status "time_limit".
 
     Raises
@@ -83,8 +83,8 @@ def solve_knapsack(knapsack: Knapsack, *, budget_s: float, time_limit_s: float =
     relaxed = relax(knapsack, budget_s=budget_s, time_limit_s=time_limit_s)
     if relaxed.infeasible:
         return nothing(f"no assignment needs at most {budget_s:.3g} s", start)
-    # The linear solver settles most within seconds, and branching most of the others.
-    for settle, share in ((_solve_cores, CORES_SHARE), (branch, BRANCH_SHARE), (_solve_cores, 1.0)):
+    # Labels settle most within a second, the linear solver some others, and what is too wide for labels.
+    for settle, share in ((label, LABELS_SHARE), (_solve_cores, CORES_SHARE), (label, 1.0), (_solve_cores, 1.0)):
         if not relaxed.infeasible and (relaxed.chosen is None or not _is_proved(relaxed.loss, relaxed.bound)):
             settle(knapsack, relaxed, budget_s=budget_s, deadline=start + share * time_limit_s)
     if relaxed.infeasible:

@@ -31,7 +31,12 @@ def _to_2(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"schema_version": 2, "layers": layers}
 
 
-MIGRATIONS = {1: _to_2}
+def _to_3(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 did not say which patterns no kernel can use."""
+    return content | {"schema_version": 3}
+
+
+MIGRATIONS = {1: _to_2, 2: _to_3}
 
 
 def save_plan(path: Path, plan: Plan) -> None:

@@ -83,9 +83,7 @@ class _Kind:
 
     @staticmethod
     def of(layer: CapturedLayer, patterns: Sequence[str], widths: Widths) -> _Kind:
-        return _Kind(
-            problem=layer.problem, states=widths.states(layer), patterns=_patterns_for(patterns, layer, widths)
-        )
+        return _Kind(problem=layer.problem, states=widths.states(layer), patterns=patterns_for(patterns, layer, widths))
 
     @property
     def full(self) -> State:
@@ -167,7 +165,7 @@ def _options_of(
     )
 
 
-def _patterns_for(patterns: Sequence[str], layer: CapturedLayer, widths: Widths) -> tuple[str, ...]:
+def patterns_for(patterns: Sequence[str], layer: CapturedLayer, widths: Widths) -> tuple[str, ...]:
     """The patterns of a layer without the parts that its width groups see to."""
     axes = widths.axes[layer.name]
     taken = {REMOVAL}

@@ -19,6 +19,7 @@ def solution_facts(plan: Plan) -> tuple[Fact, ...]:
     return facts(
         ("status", solver.status.replace("_", " ")),
         ("message", solver.message),
+        *((f"pattern {each.pattern}", f"no kernel can use it: {each.reason}") for each in plan.unusable_patterns),
         ("objective", _loss(solver.objective)),
         ("bound", _loss(solver.bound)),
         ("gap", "none given" if solver.gap_frac is None else percent(solver.gap_frac)),

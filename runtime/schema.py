@@ -104,14 +104,14 @@ class LoopRound(_Document):
 class LoopReport(_Document):
     """Written beside a plan that was measured and corrected."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     created: datetime
     fingerprint: Fingerprint
     target: Target
     outcome: Outcome
     rounds: tuple[LoopRound, ...]
-    kept: int | None = None
-    """Number of the round whose plan was kept; None in reports from before it was recorded: the fastest."""
+    kept: int
+    """Number of the round whose plan was kept, from 0."""
     verdict: str
 
 

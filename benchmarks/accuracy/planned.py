@@ -12,7 +12,7 @@ from torch import nn
 
 from sparseplan.commands.plan import plan as make_plan
 from sparseplan.model_spec import load_model
-from sparseplan.planner.make_plan import DEFAULT_PATTERNS
+from sparseplan.planner.request import DEFAULT_PATTERNS
 from sparseplan.planner.schema import DtypePolicy, Plan
 from sparseplan.planner.store import load_plan, save_plan
 from sparseplan.trainer.assignment import Assignment, assignment_of

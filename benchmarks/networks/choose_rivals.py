@@ -39,6 +39,7 @@ class Race:
     network: Network
     knapsack: Knapsack
     budget_s: float
+    speedup: float
 
     def meets(self, picked: Picked) -> bool:
         numbers, start = [], 0
@@ -62,7 +63,9 @@ def make_race(network: Network, speedup: float) -> Race:
     full = replace(network, layers=tuple(_all_levels(layer) for layer in network.layers))
     sure = knapsack_of(full, speedup=speedup)
     knapsack = replace(sure, spread_s=np.zeros_like(sure.spread_s), base_spread_s=np.zeros_like(sure.base_spread_s))
-    return Race(network=full, knapsack=knapsack, budget_s=total_time(full, full.dense).median / speedup)
+    return Race(
+        network=full, knapsack=knapsack, budget_s=total_time(full, full.dense).median / speedup, speedup=speedup
+    )
 
 
 def _all_levels(layer: LayerCandidates) -> LayerCandidates:

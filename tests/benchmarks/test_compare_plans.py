@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from benchmarks.networks.choose_rivals import (
     make_race,
     spdy_losses,
 )
+from benchmarks.networks.compare_times import at_equal_time
 from sparseplan.kernels.problem import Problem
 from sparseplan.perfmodel.schema import Interval
 from sparseplan.planner.candidates import LayerCandidates, Option
@@ -120,3 +122,21 @@ def test_every_way_meets_the_time(way: str, race: Race) -> None:
             if race.meets(Picked(layers=picks, kept=()))
         )
         assert math.isclose(sum(level**3 for level in levels), best, rel_tol=1e-3)
+
+
+def test_losses_are_compared_at_one_measured_time() -> None:
+    rows = [
+        ("dense", 1.0, 0.1), ("slow", 0.8, 0.5), ("fast", 0.4, 0.7), ("none", math.nan, math.nan),
+    ]  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {"pattern": "unstructured", "target": 2.0, "way": way, "measured_s": share * 3.0, "test_loss": loss}
+            for way, share, loss in rows
+        ]
+    )
+    (row,) = at_equal_time(table).to_dict("records")
+    assert row["measured_speedup"] == pytest.approx(1.0 / 0.8)
+    assert row["slow"] == pytest.approx(0.5)
+    # Two thirds of the way from its own plan to the dense network.
+    assert row["fast"] == pytest.approx(0.7 - 0.6 * (0.8 - 0.4) / 0.6)
+    assert "none" not in row

@@ -10,7 +10,8 @@ from sparseplan.cli import main
 from sparseplan.commands import bench as bench_command
 from sparseplan.commands import tune as tune_command
 from sparseplan.planner.schema import Plan
-from sparseplan.runtime.schema import LoopReport, Measurements
+from sparseplan.runtime.schema import Measurements
+from sparseplan.runtime.store import load_loop
 from sparseplan.trainer.schema import TrainingHistory
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -133,7 +134,7 @@ def test_a_plan_is_measured_and_corrected_before_training(
     out = tmp_path / "tuned.json"
     assert main(["tune", str(run / "plan.json"), "--out", str(out), "--rounds", "1"]) == 0
     assert "Target 1.05x" in capsys.readouterr().out
-    report = LoopReport.model_validate_json((tmp_path / "tuned.tune.json").read_text())
+    report = load_loop(tmp_path / "tuned.tune.json")
     assert report.rounds[0].measured_dense_s > 0
     assert Plan.model_validate_json(out.read_text()).target.speedup == 1.05
 

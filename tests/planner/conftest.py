@@ -16,7 +16,7 @@ from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.spec import Cost, KernelSpec, Machine
 from sparseplan.perfmodel.network import NetworkTerms
 from sparseplan.perfmodel.predict import PerformanceModel, Prediction
-from sparseplan.planner.make_plan import PlanContext
+from sparseplan.planner.request import PlanContext
 from sparseplan.profiles.schema import Ceiling, Fingerprint, MachineProfile
 
 FLOP_PER_S = 1e9

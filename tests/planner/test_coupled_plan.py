@@ -16,8 +16,9 @@ from sparseplan.planner import expected_loss
 from sparseplan.planner.ablation import WeightChoice
 from sparseplan.planner.carry_zeros import Stitcher, Stitching
 from sparseplan.planner.explain import explain
-from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
+from sparseplan.planner.make_plan import make_plan
 from sparseplan.planner.narrow import living_units
+from sparseplan.planner.request import PlanContext, PlanRequest
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.planner.sensitivity import Calibration
 from sparseplan.planner.store import load_plan, save_plan

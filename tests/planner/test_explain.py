@@ -1,6 +1,7 @@
 """What a plan says of itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +9,19 @@ from torch import nn
 
 from sparseplan.kernels.errors import InputError
 from sparseplan.planner.explain import explain
-from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
+from sparseplan.planner.make_plan import make_plan
 from sparseplan.planner.reasons import faster_kernel, why_lost
-from sparseplan.planner.schema import Candidate, Plan, SkippedLayer, Target
+from sparseplan.planner.request import PlanContext, PlanRequest
+from sparseplan.planner.schema import (
+    Candidate,
+    ChannelSlice,
+    Plan,
+    SkippedLayer,
+    Target,
+    WidthGroup,
+    WidthLevel,
+    WidthPlan,
+)
 
 
 @pytest.fixture
@@ -149,3 +160,21 @@ def test_the_kernel_that_would_change_it(plan: Plan) -> None:
     left = faster_kernel([slower], dense)
     assert left is not None
     assert "1.80x faster, at worst" in left
+
+
+def test_a_narrowed_layer_names_the_next_widths(plan: Plan) -> None:
+    layer = plan.layers[0]
+    part = ChannelSlice(module=layer.name, axis="out", offsets=(0,), run=1)
+    width = WidthPlan(
+        group=WidthGroup(name="stem", units=16, slices=(part,)),
+        kept=8,
+        loss_increase=0.2,
+        considered=tuple(WidthLevel(kept=kept, loss_increase=0.8 - 0.05 * kept) for kept in (4, 8, 12, 16)),
+        reason="",
+    )
+    narrow = layer.model_copy(update={"problem": replace(layer.problem.as_dense(), c_out=8)})
+    text = explain(plan.model_copy(update={"layers": (narrow, *plan.layers[1:]), "widths": (width,)}), layer.name)
+    (line,) = [line for line in text.splitlines() if line.startswith("What would change this")]
+    assert "a lower target: 12 in place of 8 of 16 units of stem, loss +0.2 in place of +0.2" in line
+    assert "a higher target: 4 in place of 8 of 16 units of stem, loss +0.6 in place of +0.2" in line
+    assert "--sweep" in line

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from sparseplan.kernels.errors import InputError, UnsupportedError
 from sparseplan.kernels.spec import Machine
-from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
+from sparseplan.planner.explain import explain
+from sparseplan.planner.make_plan import make_plan
+from sparseplan.planner.request import PlanContext, PlanRequest
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.planner.sensitivity import Calibration
 
@@ -230,3 +232,42 @@ def test_a_database_of_removed_weights_has_none_of_low_rank(tmp_path: Path) -> N
     assert request(patterns=("lowrank",)).patterns == ("lowrank",)
     with pytest.raises(UnsupportedError, match="'lowrank' removes no weights"):
         request(patterns=("lowrank",), pruned_layers=tmp_path, calibration=calibration)
+
+
+def test_a_pattern_that_no_kernel_can_use_is_named(
+    small_net: nn.Module, make_context: Callable[..., PlanContext]
+) -> None:
+    request = PlanRequest(
+        model_spec="test:net",
+        example=torch.randn(4, 1, 8, 8),
+        target=Target(speedup=1.2),
+        patterns=("unstructured", "64:2:16", "filter"),
+    )
+    plan = make_plan(small_net, request, context=make_context())
+    (unusable,) = plan.unusable_patterns
+    assert unusable.pattern == "64:2:16"
+    assert unusable.reason == "no kernel skips it"
+    for text in (explain(plan), explain(plan, plan.layers[0].name)):
+        (line,) = [line for line in text.splitlines() if line.startswith("Pattern ")]
+        assert line.startswith("Pattern 64:2:16: no kernel on this machine can use it in any layer")
+
+
+def test_why_no_kernel_can_use_a_pattern_is_told_by_its_kernels(
+    small_net: nn.Module, make_context: Callable[..., PlanContext]
+) -> None:
+    context = make_context()
+    known = next(kernel for kernel in context.registry if kernel.name == "conv2d_unstructured_fake")
+    there = replace(known, name="conv2d_vnm_fake", patterns=("v:n:m",), device="cuda")
+    narrow = replace(
+        known, name="conv2d_block_fake", patterns=("block",), why_unsupported=lambda problem, machine: "too narrow"
+    )
+    context = replace(context, registry=(*context.registry, there, narrow))
+    request = PlanRequest(
+        model_spec="test:net",
+        example=torch.randn(4, 1, 8, 8),
+        target=Target(speedup=1.2),
+        patterns=("64:2:16", "block:16x1"),
+    )
+    reasons = {each.pattern: each.reason for each in make_plan(small_net, request, context=context).unusable_patterns}
+    assert reasons["64:2:16"] == "its kernels run on a CUDA GPU only"
+    assert "too narrow" in reasons["block:16x1"]

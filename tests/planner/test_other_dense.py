@@ -11,7 +11,8 @@ from torch import nn
 from sparseplan.kernels.dense import MKL_OPS, run_linear_onednn
 from sparseplan.kernels.spec import Machine
 from sparseplan.planner.explain import explain
-from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
+from sparseplan.planner.make_plan import make_plan
+from sparseplan.planner.request import PlanContext, PlanRequest
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.runtime.compile import is_swapped
 from sparseplan.trainer.assignment import assignment_of

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from sparseplan.kernels.errors import InputError
-from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
+from sparseplan.planner.make_plan import make_plan
 from sparseplan.planner.match import check_plan_fits
+from sparseplan.planner.request import PlanContext, PlanRequest
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.planner.store import load_plan, save_plan
 
@@ -30,7 +31,8 @@ def test_a_plan_survives_the_file(plan: Plan, tmp_path: Path) -> None:
 
 def test_the_golden_file_of_version_1_is_read() -> None:
     plan = load_plan(GOLDEN)
-    assert plan.schema_version == 2
+    assert plan.schema_version == 3
+    assert plan.unusable_patterns == ()
     assert plan.front == ()
     assert plan.totals.planned_bytes is None
     assert plan.widths == ()
@@ -46,6 +48,13 @@ def test_the_golden_file_of_version_1_is_read() -> None:
     assert all(
         way.endswith(f" on {kernel}") for way, kernel in zip(plan.layers[1].break_even_sparsity, old, strict=True)
     )
+
+
+def test_a_plan_of_version_2_is_read(plan: Plan, tmp_path: Path) -> None:
+    content = json.loads(plan.model_dump_json(exclude={"unusable_patterns"}))
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({**content, "schema_version": 2}))
+    assert load_plan(path) == plan.model_copy(update={"unusable_patterns": ()})
 
 
 def test_a_newer_plan_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparseplan.kernels.errors import InputError
+from sparseplan.planner import label as label_module
 from sparseplan.planner.knapsack import GAP_FRAC, TOLERANCE_FRAC, Knapsack
+from sparseplan.planner.label import label
+from sparseplan.planner.late import Late
+from sparseplan.planner.relax import Relaxation, relax
 from sparseplan.planner.solve import fastest, solve_knapsack
 
 LAYER_SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
@@ -81,6 +86,59 @@ def test_losses_far_below_the_greatest_are_still_weighed(seed: int) -> None:
     solution = solve_knapsack(knapsack, budget_s=budget_s)
     assert solution.status == "optimal"
     assert solution.objective == pytest.approx(least, rel=1.1 * GAP_FRAC)
+
+
+@settings(max_examples=80, deadline=None)
+@given(sizes=LAYER_SIZES, seed=st.integers(0, 2**31), tightness=st.floats(0.05, 0.95))
+def test_labels_alone_equal_brute_force(sizes: list[int], seed: int, tightness: float) -> None:
+    knapsack = build(sizes, seed)
+    every = assignments(knapsack)
+    uppers = [upper_s(knapsack, chosen) for chosen in every]
+    budget_s = min(uppers) + tightness * (max(uppers) - min(uppers))
+    least = min(knapsack.loss[chosen].sum() for chosen, upper in zip(every, uppers, strict=True) if upper <= budget_s)
+    # Nothing is known beforehand, neither a bound nor an assignment.
+    relaxed = Relaxation(left=np.arange(len(knapsack.layer)))
+    label(knapsack, relaxed, budget_s=budget_s, deadline=np.inf)
+    assert relaxed.chosen is not None
+    assert upper_s(knapsack, relaxed.chosen) <= budget_s * (1.0 + 2.0 * TOLERANCE_FRAC)
+    assert relaxed.bound <= least * (1.0 + 1e-9) + 1e-12
+    assert relaxed.loss - relaxed.bound <= GAP_FRAC * relaxed.loss + 1e-9
+
+
+def test_labels_that_are_joined_still_bound() -> None:
+    knapsack = build([6] * 40, seed=7, sources=4)
+    budget_s = 1.3 * knapsack.upper_s(np.array(fastest(knapsack).chosen))
+    exact = solve_knapsack(knapsack, budget_s=budget_s)
+    relaxed = relax(knapsack, budget_s=budget_s, time_limit_s=10.0)
+    assert relaxed.chosen is not None
+    with patch.object(label_module, "FIRST_LABELS", 20), patch.object(label_module, "MOST_LABELS", 20):
+        label(knapsack, relaxed, budget_s=budget_s, deadline=np.inf)
+    assert exact.objective is not None
+    assert relaxed.bound <= exact.objective * (1.0 + 1e-9)
+
+
+def test_one_direction_shows_that_assignments_are_late_where_one_can() -> None:
+    # Two assignments whose errors stand at right angles: each 1 s long, in a budget of 0.8 s without any median time.
+    knapsack = Knapsack(
+        layer=np.array([0, 0]),
+        source=np.array([0, 1]),
+        median_s=np.zeros(2),
+        spread_s=np.ones(2),
+        loss=np.zeros(2),
+        fixed_s=0.0,
+        base_spread_s=np.zeros(2),
+    )
+    both = [np.array([0]), np.array([1])]
+    nothing = np.zeros(2)
+    for limit_s, directions in ((0.6, 1), (0.8, 2)):
+        late = Late(knapsack, limit_s)
+        assert late.add(both)
+        assert not late.add(both)
+        late.separate(nothing)
+        assert len(late.directions) == directions
+        for chosen in both:
+            error = knapsack.shared_error_s(chosen)
+            assert max(direction @ error for direction in late.directions) > limit_s
 
 
 @settings(max_examples=60, deadline=None)

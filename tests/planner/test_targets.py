@@ -17,7 +17,8 @@ from sparseplan.planner import expected_loss, sensitivity
 from sparseplan.planner.ablation import Rise, WeightChoice
 from sparseplan.planner.calibration import Calibration
 from sparseplan.planner.carry_zeros import Stitching
-from sparseplan.planner.make_plan import PlanContext, PlanRequest, make_plan
+from sparseplan.planner.make_plan import make_plan
+from sparseplan.planner.request import PlanContext, PlanRequest
 from sparseplan.planner.schema import Plan, Target
 from sparseplan.planner.search_scales import search_scales
 from sparseplan.planner.size_limit import solve_within_bytes

@@ -13,8 +13,8 @@ from ..kernels.registry import REGISTRY
 from ..model_spec import load_model
 from ..planner.capture import capture
 from ..planner.example import random_example
-from ..planner.make_plan import DEFAULT_PATTERNS_OF
 from ..planner.options import DTYPES_OF
+from ..planner.request import DEFAULT_PATTERNS_OF
 from ..planner.schema import DtypePolicy
 from ..profiles.extend_profile import extend_profile, layer_problems
 from ..profiles.fingerprint import differences, read_fingerprint

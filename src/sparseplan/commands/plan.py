@@ -19,7 +19,8 @@ from ..model_spec import load_model
 from ..perfmodel.fit import fit_performance_model
 from ..planner.example import random_example
 from ..planner.expected_loss import SEARCH_BUDGET_S
-from ..planner.make_plan import DEFAULT_PATTERNS_OF, PlanContext, PlanRequest, make_plan
+from ..planner.make_plan import make_plan
+from ..planner.request import DEFAULT_PATTERNS_OF, PlanContext, PlanRequest
 from ..planner.schema import DtypePolicy, Plan, Target
 from ..planner.sensitivity import Calibration
 from ..planner.store import save_plan

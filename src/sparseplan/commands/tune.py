@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..kernels.documents import require_writable, write_document
+from ..kernels.documents import require_writable
 from ..kernels.errors import InputError
 from ..kernels.problem import Problem
 from ..kernels.progress import Progress, silent
@@ -23,6 +23,7 @@ from ..profiles.store import load_profile, save_profile
 from ..runtime.closed_loop import LoopResult, close_loop, is_believable
 from ..runtime.planned_machine import planned_machine
 from ..runtime.schema import LoopReport, LoopRound
+from ..runtime.store import save_loop
 from ..trainer.store import load_weights
 from .plan import plan as make_plan
 
@@ -144,7 +145,7 @@ def tune(
         kept=result.kept,
         verdict=_verdict(result),
     )
-    write_document(target.with_suffix(".tune.json"), report)
+    save_loop(target.with_suffix(".tune.json"), report)
     return report
 
 
