@@ -27,8 +27,8 @@ class Sharing:
     tasks : int
         Pieces of work.
     copies : float
-        Times that all threads together copy the whole padded input of a block of images, or of a tile where tiles are
-        copied; a thread copies only the rows that its pieces read.
+        Times that all threads together copy the whole padded input of a block of images, or of a tile where tiles or
+        windows are copied; a thread copies only the rows that its pieces read.
     """
 
     tasks: int
@@ -46,7 +46,9 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     sharing = share_flat(problem, shape, isa)
     copied = problem.c_in * shape.channel_floats * sharing.copies if shape.copies_input else 0.0
     # Rows of planes are copied in vectors; whatever changes the order of values, value by value.
-    in_order = layout != "nhwc" and problem.stride == (1, 1) and (shape.images == 1 or layout in BLOCK_IMAGES)
+    in_order = layout != "nhwc" and (
+        shape.window_channels > 0 or (problem.stride == (1, 1) and (shape.images == 1 or layout in BLOCK_IMAGES))
+    )
     written = float(problem.c_out * shape.area.written(shape.tiling.tile, isa.lanes) * blocks * isa.lanes)
     return Cost(
         unit=UNITS[isa.dtype],
@@ -86,8 +88,13 @@ def share_flat(problem: Problem, shape: FlatShape, isa: InstructionSet) -> Shari
     threads, blocks = problem.threads, math.ceil(problem.n / shape.images)
     tiles = shape.area.tiles(shape.tiling.tile)
     if blocks % threads == 0 or blocks >= 4 * threads:
-        return Sharing(tasks=blocks, copies=float(blocks * tiles if shape.copies_tiles else blocks))
+        windows = tiles * math.ceil(problem.c_out / shape.tiling.k_block)
+        each = windows if shape.window_channels > 0 else tiles if shape.copies_tiles else 1
+        return Sharing(tasks=blocks, copies=float(blocks * each))
     parts, tiles_first = _parts(problem, shape, tiles)
+    if shape.window_channels > 0:
+        windows = tiles * parts * math.ceil(problem.c_out / parts / shape.tiling.k_block)
+        return Sharing(tasks=tiles * parts, copies=float(blocks * windows))
     copies = 0.0
     for thread in range(threads):
         begin, end = (tiles * parts * edge // threads for edge in (thread, thread + 1))

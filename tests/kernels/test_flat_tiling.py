@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,9 @@ def copied_plainly(shape: FlatShape, lanes: int, h_out: int, tasks: list[list[in
             copied += sum(index == 0 or tiles[index - 1] != number for index, number in enumerate(tiles))
             continue
         read = set()
-        for number in set(tiles):
+        # From the last tiles of one part of the channels to the first of the next: all rows, those between as well.
+        wraps = any(later < earlier for earlier, later in pairwise(tiles))
+        for number in range(down * across) if wraps else set(tiles):
             rows = range(area.rows * (number // across) // down, area.rows * (number // across + 1) // down)
             columns = range(area.columns * (number % across) // across, area.columns * (number % across + 1) // across)
             starts = set(rows)
@@ -164,10 +167,16 @@ def test_cost_counts_what_each_thread_copies(
     blocks = math.ceil(n / shape.images)
     if blocks % threads == 0 or blocks >= 4 * threads:
         assert sharing.tasks == blocks
-        assert sharing.copies == blocks * (tiles if shape.copies_tiles else 1)
+        passes = math.ceil(c_out / shape.tiling.k_block)
+        assert sharing.copies == blocks * (
+            tiles * passes if shape.window_channels > 0 else tiles if shape.copies_tiles else 1
+        )
         return
     parts, rest = divmod(sharing.tasks, tiles)
     assert rest == 0
+    if shape.window_channels > 0:
+        assert sharing.copies == blocks * sharing.tasks * math.ceil(c_out / parts / shape.tiling.k_block)
+        return
     orders = (
         [tile for tile in range(tiles) for _ in range(parts)],
         [tile for _ in range(parts) for tile in range(tiles)],
@@ -183,6 +192,24 @@ def test_cost_counts_what_each_thread_copies(
         for order in orders
     ]
     assert any(math.isclose(sharing.copies, copies) for copies in plain)
+
+
+def test_windows_hold_blocks_of_channels_where_tiles_seldom_share_input() -> None:
+    widest, *_ = FLAT_VARIANTS
+    layer = conv(n=16, c_in=100, c_out=64, h_in=28, w_in=28)
+    for strided in (layer, replace(layer, stride=(2, 2))):
+        for layout in ("nhwc", "n16chw"):
+            shape = flat_shape(strided, widest, interleaved=True, layout=layout)
+            assert shape.window_channels % shape.tiling.c_block == 0
+            assert (shape.phases.rows, shape.phases.pitch) == (
+                shape.tiling.tile.rows + 3 - strided.stride[0],
+                shape.tiling.tile.columns + 3 - strided.stride[0],
+            )
+            if layout == "nhwc":
+                assert shape.window_channels % widest.lanes == 0, "whole lines are transposed"
+    for other in (replace(layer, dilation=(9, 9), padding=(9, 9)), replace(layer, groups=2)):
+        assert flat_shape(other, widest, interleaved=True, layout="n16chw").window_channels == 0
+    assert flat_shape(layer, widest, interleaved=True, layout="nchw").window_channels == 0
 
 
 def test_pointwise_layers_are_computed_in_quads() -> None:

@@ -7,6 +7,7 @@
 #include "flat/input_tile.inc.h"
 #include "flat/planes.inc.h"
 #include "flat/output.inc.h"
+#include "flat/input_window.inc.h"
 
 namespace {
 
@@ -44,7 +45,8 @@ inline Span part_at(int64_t size, int64_t parts, int64_t index) {
 inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
     const Grid grid{parts_of(plan.area_rows, plan.tile_rows), parts_of(plan.area_columns, plan.tile_columns)};
     // The last vector of the last channel may reach beyond the padded input, that of a run of pixels beyond the sums.
-    const int64_t copied = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
+    const int64_t channels = plan.window_channels > 0 ? plan.window_channels : plan.c_in;
+    const int64_t copied = plan.copies_input ? channels * plan.channel_floats + kLanes : 0;
     constexpr int64_t kInFloat = sizeof(float) / sizeof(Scalar);
     return {grid, parts_of(plan.n, plan.images), grid.tiles(), parts_of(copied, kInFloat),
             plan.k_block * plan.tile * kLanes + kLanes};
@@ -89,11 +91,14 @@ inline Span rows_under(const sparseplan::FlatPlan& plan, const Area& area) {
             smaller(plan.rows, (area.columns.end * kLanes - 1) / row_floats + halo + 2)};
 }
 
-inline bool copies_whole(const sparseplan::FlatPlan& plan) { return plan.copies_input && !plan.copies_tiles; }
+inline bool copies_whole(const sparseplan::FlatPlan& plan) {
+    return plan.copies_input && !plan.copies_tiles && plan.window_channels == 0;
+}
 
-// The input under a tile for offset 0; copied to `copy` where that goes by tiles.
+// The input under a tile for offset 0; copied to `copy` where that goes by tiles, or where windows will be.
 inline const Scalar* tile_input(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in,
                                 const Area& area, Scalar* copy) {
+    if (plan.window_channels > 0) return copy;
     if (!plan.copies_tiles) return in + area.rows.begin * plan.pitch * plan.images + area.columns.begin * kLanes;
     const int64_t begin = area.columns.begin * kLanes / plan.images, end = area.columns.end * kLanes / plan.images;
     copy_tile(plan, block.x, block.images, begin, smaller(end, plan.h_out * plan.w_out) - begin, copy);
@@ -149,10 +154,10 @@ inline void compute_quads(const sparseplan::FlatPlan& plan, const Block& block, 
     }
 }
 
-// Output channels of one tile; `in` is its input, `ahead` that of the next. To ask for the input of the next block of channels while
+// Output channels of one tile; `in` is its input, `window` where windows of it go, `ahead` the input of the next. To ask for the input of the next block of channels while
 // one is computed, a line or two an output channel into level 2, changed nothing on Zen 5.
 void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, const Area& area,
-                  Span k_span, Ahead& ahead, float* sums) {
+                  Scalar* window, Span k_span, Ahead& ahead, float* sums) {
     const Part part = part_of_block(plan, block, in, area);
     const bool has_quads = plan.quad_rows > 0;
     const AxpyTile axpy = has_quads      ? nullptr
@@ -168,6 +173,11 @@ void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const Sc
         const int64_t channels = smaller(plan.k_block, k_span.end - k);
         for (int64_t c = 0; c < plan.c_blocks; ++c) {
             const bool is_last = c == plan.c_blocks - 1;
+            if (plan.window_blocks > 0 && c % plan.window_blocks == 0) {
+                const int64_t first = c / plan.window_blocks * plan.window_channels;
+                const Span some{first, smaller(first + plan.window_channels, plan.c_in)};
+                copy_window(plan, block.x, block.images, area, some, window);
+            }
             if (has_quads) {
                 compute_quads(plan, block, in, area, {k, k + channels}, c, rectifies && is_last, ahead, sums);
                 continue;
@@ -193,7 +203,7 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
                 const Area area = area_at(plan, sizes.grid, i);
                 const Scalar* const under = tile_input(plan, block, in, area, copy);
                 Ahead ahead = i + 1 < sizes.tiles ? ahead_of(plan, block, area_at(plan, sizes.grid, i + 1)) : Ahead{};
-                compute_tile(plan, block, under, area, {0, plan.c_out}, ahead, sums);
+                compute_tile(plan, block, under, area, copy, {0, plan.c_out}, ahead, sums);
             }
         });
         stream_fence();
@@ -268,7 +278,7 @@ void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call&
                 if (k_begin == k_end) continue;
                 const bool is_next = task + 1 < tasks.end && tile_of(task + 1) != tile_of(task);
                 Ahead ahead = is_next ? ahead_of(plan, block, area_at(plan, sizes.grid, tile_of(task + 1))) : Ahead{};
-                compute_tile(plan, block, in, area, {k_begin, k_end}, ahead, sums);
+                compute_tile(plan, block, in, area, copy, {k_begin, k_end}, ahead, sums);
             }
         });
         stream_fence();
