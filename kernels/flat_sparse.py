@@ -7,7 +7,8 @@ every stride becomes a unit stride. Two forms of this copy feed the inner kernel
 consecutive positions ("flat"), or as many images as a vector has lanes, interleaved ("n16": all loads aligned). Input
 and output lie in memory as NCHW, channels_last, or blocked, which is interleaved already. A pointwise convolution is
 copied a tile at a time, into memory that stays in level 2; interleaved images out of channels_last or blocked memory a
-tile and a few channels at a time (a *window*), where neighbouring tiles do not copy the same input too often.
+tile and a few channels at a time (a *window*), where a copy of it all would lie far and neighbouring tiles do not copy
+the same input too often.
 
 The inner kernel has two forms. One output channel and a tile that fills the registers: each non-zero does much work,
 but few input channels of such a tile fit level 1, and sums pass through memory between blocks of them. Or a *quad*:
@@ -45,9 +46,11 @@ LINE_BYTES = 64
 ALIAS_BYTES = 4096
 """Channels this far apart share the same sets of a level-1 cache (32 KiB, 8 ways)."""
 OFFSET_LIMIT = 2**32
+WHOLE_LEVEL_2 = 3.5
 OVERLAP = 6.0
 NHWC_OVERLAP = 2.5
-"""Times that the windows of all tiles may copy what one copy of the whole input does: they stay in near caches."""
+"""Windows are copied where one copy of the whole input would take more than so many level-2 caches (measured on Zen 5:
+below, windows took up to a tenth longer), unless those of all tiles together copy so many times what that one does."""
 LAST_CACHE_FRAC = 0.5
 """Share of the last cache that an output may fill: above it, stores past the caches wrote twice as much a second."""
 
@@ -161,7 +164,8 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         )
     caches, window_unit = (cache_bytes(1), cache_bytes(2)), 0
     tiling = choose_tiling(problem, area, isa, caches)
-    if images == isa.lanes and layout != "nchw" and problem.groups == 1 and not (in_place or by_tiles):
+    is_far = problem.c_in * channel_floats * scalar_bytes > WHOLE_LEVEL_2 * cache_bytes(2)
+    if images == isa.lanes and layout != "nchw" and problem.groups == 1 and is_far and not (in_place or by_tiles):
         # Transposing takes as many channels as a vector has lanes.
         unit = isa.lanes if layout == "nhwc" else 1
         by_window = choose_tiling(problem, area, isa, caches, window_unit=unit)

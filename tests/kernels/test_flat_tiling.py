@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_agreement import assert_agrees, exact, random_layer
+from native_agreement import assert_agrees, exact, random_layer, windows_everywhere
 
 from sparseplan.kernels import flat_sparse, flat_tiling
 from sparseplan.kernels.conv2d_unstructured import KERNELS
@@ -194,9 +194,9 @@ def test_cost_counts_what_each_thread_copies(
     assert any(math.isclose(sharing.copies, copies) for copies in plain)
 
 
-def test_windows_hold_blocks_of_channels_where_tiles_seldom_share_input() -> None:
+def test_windows_hold_blocks_of_channels_of_large_input() -> None:
     widest, *_ = FLAT_VARIANTS
-    layer = conv(n=16, c_in=100, c_out=64, h_in=28, w_in=28)
+    layer = conv(n=16, c_in=100, c_out=64, h_in=56, w_in=56)
     for strided in (layer, replace(layer, stride=(2, 2))):
         for layout in ("nhwc", "n16chw"):
             shape = flat_shape(strided, widest, interleaved=True, layout=layout)
@@ -207,9 +207,49 @@ def test_windows_hold_blocks_of_channels_where_tiles_seldom_share_input() -> Non
             )
             if layout == "nhwc":
                 assert shape.window_channels % widest.lanes == 0, "whole lines are transposed"
-    for other in (replace(layer, dilation=(9, 9), padding=(9, 9)), replace(layer, groups=2)):
+    distant, grouped, near = (
+        replace(layer, dilation=(9, 9), padding=(9, 9)),
+        replace(layer, groups=2),
+        replace(layer, h_in=7),
+    )
+    for other in (distant, grouped, near):
         assert flat_shape(other, widest, interleaved=True, layout="n16chw").window_channels == 0
     assert flat_shape(layer, widest, interleaved=True, layout="nchw").window_channels == 0
+
+
+@pytest.fixture
+def only_windows() -> Iterator[None]:
+    with windows_everywhere():
+        yield
+
+
+WINDOWED = [spec for spec in KERNELS if spec.isa in MACHINE.isa and spec.layout != "nchw" and "_flat" not in spec.name]
+
+
+@pytest.mark.usefixtures("only_windows")
+@pytest.mark.parametrize("spec", WINDOWED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"stride": (2, 2)},
+        {"stride": (3, 2), "padding": (0, 4), "kernel": (2, 5)},
+        {"dilation": (2, 3), "padding": (7, 0)},
+        {"kernel": (1, 1), "padding": (2, 3), "stride": (4, 1)},
+        {"c_in": 37, "c_out": 70},
+        {"h_in": 1, "w_in": 2},
+    ],
+    ids=str,
+)
+def test_windows_agree(spec, sizes: dict[str, object]) -> None:
+    """Few channels a block and odd sizes; scratch memory is full of NaN, which shows what is read and not copied."""
+    problem = conv(**({"n": 19, "c_in": 21, "c_out": 18, "h_in": 13, "w_in": 9, "sparsity": 0.7} | sizes))
+    x, weight, bias = random_layer(problem)
+    residual = torch.randn(problem.output_shape, generator=torch.Generator().manual_seed(1))
+    alone = assert_agrees(spec, problem, x, weight, bias, relu=True, residual=residual)
+    for threads in (2, 3):
+        torch.set_num_threads(threads)
+        assert torch.equal(assert_agrees(spec, problem, x, weight, bias, relu=True, residual=residual), alone)
 
 
 def test_pointwise_layers_are_computed_in_quads() -> None:
@@ -236,6 +276,14 @@ def only_quads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     flat_tiling.choose_tiling.cache_clear()
     yield
     flat_tiling.choose_tiling.cache_clear()
+
+
+@pytest.mark.usefixtures("only_quads", "only_windows")
+@pytest.mark.parametrize("spec", WINDOWED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_agree_in_quads(spec, stride: int) -> None:
+    problem = conv(n=17, c_in=21, c_out=18, h_in=9, w_in=13, sparsity=0.6, stride=(stride, stride))
+    assert_agrees(spec, problem, *random_layer(problem), relu=True)
 
 
 @pytest.mark.usefixtures("only_quads")
