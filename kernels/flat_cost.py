@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate, groupby, pairwise
 
 from .dense import UNITS
 from .flat_sparse import ENTRY_BYTES, FlatShape, flat_shape, stored_images
@@ -92,13 +93,16 @@ def share_flat(problem: Problem, shape: FlatShape, isa: InstructionSet) -> Shari
         each = windows if shape.window_channels > 0 else tiles if shape.copies_tiles else 1
         return Sharing(tasks=blocks, copies=float(blocks * each))
     parts, tiles_first = _parts(problem, shape, tiles)
-    if shape.window_channels > 0:
-        windows = tiles * parts * math.ceil(problem.c_out / parts / shape.tiling.k_block)
-        return Sharing(tasks=tiles * parts, copies=float(blocks * windows))
+    edges = _edges(shape, parts, tiles_first=tiles_first, threads=threads)
     copies = 0.0
     for thread in range(threads):
-        begin, end = (tiles * parts * edge // threads for edge in (thread, thread + 1))
+        begin, end = edges[thread], edges[thread + 1]
         if begin == end:
+            continue
+        if shape.window_channels > 0:
+            order = (task // parts if tiles_first else task % tiles for task in range(begin, end))
+            channels = (problem.c_out * len(list(same)) / parts for _, same in groupby(order))
+            copies += sum(math.ceil(some / shape.tiling.k_block) for some in channels)
             continue
         if tiles_first:
             first, last, taken = begin // parts, (end - 1) // parts, (end - 1) // parts - begin // parts + 1
@@ -113,14 +117,40 @@ def share_flat(problem: Problem, shape: FlatShape, isa: InstructionSet) -> Shari
 
 def _parts(problem: Problem, shape: FlatShape, tiles: int) -> tuple[int, bool]:
     """Parts of the output channels, and whether a thread takes all of a tile before the next: `shares_of`."""
-    threads = problem.threads
-    copied = problem.c_in * problem.h_in * problem.w_in * shape.images if shape.copies_input else 0
+    threads, chunks = problem.threads, math.ceil(problem.c_out / shape.tiling.k_chunk)
+    read = problem.c_in * problem.h_in * problem.w_in * shape.images
     weight_bytes = problem.weight_count * (1.0 - problem.sparsity) * ENTRY_BYTES
-    tiles_first = tiles > 1 and weight_bytes < copied * DTYPE_BYTES[problem.dtype]
+    tiles_first = tiles > 1 and weight_bytes < read * DTYPE_BYTES[problem.dtype]
     parts = 1 if tiles_first else max(1, min(threads, problem.c_out // LEAST_CHANNELS))
-    while tiles * parts % threads != 0 and tiles * parts < UNEVEN_TASKS * threads:
+    while parts < chunks and tiles * parts < UNEVEN_TASKS * threads:
+        work = list(accumulate(_work(shape, parts, tiles_first=tiles_first), initial=0))
+        edges = _edges(shape, parts, tiles_first=tiles_first, threads=threads)
+        if all((work[end] - work[begin]) * threads * 25 <= work[-1] * 26 for begin, end in pairwise(edges)):
+            break
         parts += 1
-    return min(parts, math.ceil(problem.c_out / shape.tiling.k_chunk)), tiles_first
+    return min(parts, chunks), tiles_first
+
+
+def _edges(shape: FlatShape, parts: int, *, tiles_first: bool, threads: int) -> list[int]:
+    """Where the tasks of each thread begin, and where the last one's end: `tasks_of`."""
+    tasks = shape.area.tiles(shape.tiling.tile) * parts
+    if tasks >= UNEVEN_TASKS * threads:
+        return [tasks * thread // threads for thread in range(threads + 1)]
+    work = list(accumulate(_work(shape, parts, tiles_first=tiles_first), initial=0))
+    return [
+        min(range(tasks + 1), key=lambda task, share=thread: abs(work[task] * threads - share * work[-1]))  # type: ignore[misc]
+        for thread in range(threads + 1)
+    ]
+
+
+def _work(shape: FlatShape, parts: int, *, tiles_first: bool) -> list[int]:
+    """Vectors of output of each task, in order."""
+    area, tile = shape.area, shape.tiling.tile
+    across, down = math.ceil(area.columns / tile.columns), math.ceil(area.rows / tile.rows)
+    rows = [area.rows * (part + 1) // down - area.rows * part // down for part in range(down)]
+    columns = [area.columns * (part + 1) // across - area.columns * part // across for part in range(across)]
+    tiles = [height * width for height in rows for width in columns]
+    return [work for work in tiles for _ in range(parts)] if tiles_first else tiles * parts
 
 
 def _rows_under(shape: FlatShape, span: tuple[int, int], *, h_out: int, lanes: int) -> int:

@@ -222,62 +222,108 @@ inline int64_t channel_at(const sparseplan::FlatPlan& plan, int64_t part, int64_
             high = middle;
         }
     }
-    // Whole vectors of channels where they lie side by side.
+    // Whole vectors of channels where they lie side by side, whole chunks of quads: the nearest, as either may be a large share.
     const int64_t unit = larger(plan.layout == sparseplan::FlatLayout::nhwc ? kLanes : 1, plan.k_chunk);
-    return smaller((low + unit - 1) / unit * unit, plan.c_out);
+    return part == parts ? plan.c_out : smaller((low + unit / 2) / unit * unit, plan.c_out);
 }
 
 // How the threads share few blocks: tasks are tiles x parts of the output channels.
 struct Shares {
+    Grid grid;
     int64_t parts;
     bool tiles_first;  // a thread takes all parts of a tile before the next tile, else all tiles of a part
+
+    int64_t tasks() const { return grid.tiles() * parts; }
+    int64_t tile_of(int64_t task) const { return tiles_first ? task / parts : task % grid.tiles(); }
+    int64_t part_of(int64_t task) const { return tiles_first ? task % parts : task / grid.tiles(); }
 };
 
-// A thread with few tiles copies the input under these alone, but reads the weights of all channels; one with few
-// channels reads theirs, but copies all input: whichever is less.
-inline Shares shares_of(const sparseplan::FlatPlan& plan, int64_t tiles, int threads) {
+constexpr int64_t kUnevenTasks = 8;  // a thread, from where on the last task hardly matters, nor that tiles differ by a row
+
+// Vectors of output of the tasks before `end`.
+inline int64_t work_before(const sparseplan::FlatPlan& plan, const Shares& shares, int64_t end) {
+    int64_t work = 0;
+    for (int64_t task = 0; task < end; ++task) {
+        const Area area = area_at(plan, shares.grid, shares.tile_of(task));
+        work += area.row_count() * area.column_count();
+    }
+    return work;
+}
+
+// The tasks of one thread: of few, those whose work is nearest to an equal share.
+inline Span tasks_of(const sparseplan::FlatPlan& plan, const Shares& shares, int threads, int64_t thread) {
+    const int64_t tasks = shares.tasks(), all = work_before(plan, shares, tasks);
+    if (tasks >= kUnevenTasks * threads) return part_at(tasks, threads, thread);
+    const auto edge = [&](int64_t wanted) {
+        int64_t nearest = 0, least = wanted * all;
+        for (int64_t task = 1; task <= tasks; ++task) {
+            const int64_t off = work_before(plan, shares, task) * threads - wanted * all;
+            if ((off < 0 ? -off : off) >= least) continue;
+            nearest = task;
+            least = off < 0 ? -off : off;
+        }
+        return nearest;
+    };
+    return {edge(thread), edge(thread + 1)};
+}
+
+// Whether a thread has over a twenty-fifth more work than an equal share.
+inline bool is_uneven(const sparseplan::FlatPlan& plan, const Shares& shares, int threads) {
+    const int64_t all = work_before(plan, shares, shares.tasks());
+    for (int thread = 0; thread < threads; ++thread) {
+        const Span tasks = tasks_of(plan, shares, threads, thread);
+        const int64_t work = work_before(plan, shares, tasks.end) - work_before(plan, shares, tasks.begin);
+        if (work * threads * 25 > all * 26) return true;
+    }
+    return false;
+}
+
+// A thread with few tiles reads the input under these alone, but the weights of all channels; one with few channels reads
+// theirs, but all input: whichever is less.
+inline Shares shares_of(const sparseplan::FlatPlan& plan, const Grid& grid, int threads) {
     constexpr int64_t kLeastChannels = 16;  // of a part: each part reads the input again
-    constexpr int64_t kUnevenTasks = 8;     // a thread, from where on the last task hardly matters
     const int64_t entries = plan.starts[plan.c_blocks * plan.c_out];
-    const int64_t copied = plan.copies_input ? plan.c_in * plan.h_in * plan.w_in * plan.images : 0;
-    const bool tiles_first = tiles > 1 && entries * static_cast<int64_t>(sizeof(sparseplan::Entry)) <
-                                              copied * static_cast<int64_t>(sizeof(Scalar));
-    int64_t parts = tiles_first ? 1 : larger(1, smaller(threads, plan.c_out / kLeastChannels));
-    while (tiles * parts % threads != 0 && tiles * parts < kUnevenTasks * threads) ++parts;
-    return {smaller(parts, plan.chunks()), tiles_first};
+    const int64_t input = plan.c_in * plan.h_in * plan.w_in * plan.images;
+    const bool tiles_first = grid.tiles() > 1 && entries * static_cast<int64_t>(sizeof(sparseplan::Entry)) <
+                                                     input * static_cast<int64_t>(sizeof(Scalar));
+    Shares shares{grid, tiles_first ? 1 : larger(1, smaller(threads, plan.c_out / kLeastChannels)), tiles_first};
+    while (shares.parts < plan.chunks() && shares.tasks() < kUnevenTasks * threads && is_uneven(plan, shares, threads)) {
+        ++shares.parts;
+    }
+    shares.parts = smaller(shares.parts, plan.chunks());
+    return shares;
 }
 
 // Few blocks: the threads share the tiles and output channels of each, equal in work and the same at every run, so that
 // each thread finds its weights and its output in its own cache. Each copies the input it needs: a shared copy would
 // cross from cache to cache.
 void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
-    const Shares shares = shares_of(plan, sizes.tiles, threads);
-    const auto tile_of = [&](int64_t task) { return shares.tiles_first ? task / shares.parts : task % sizes.tiles; };
-    const auto part_of = [&](int64_t task) { return shares.tiles_first ? task % shares.parts : task / sizes.tiles; };
+    const Shares shares = shares_of(plan, sizes.grid, threads);
     run_team(threads, [&] {
         Scalar* copy = input_scratch(sizes);
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
         share_static(threads * sizes.blocks, [&](int64_t share) {
             const Block block = block_at(plan, call, share % sizes.blocks);
-            const Span tasks = part_at(sizes.tiles * shares.parts, threads, share / sizes.blocks);
+            const Span tasks = tasks_of(plan, shares, threads, share / sizes.blocks);
             if (tasks.begin == tasks.end) return;
             if (copies_whole(plan)) {
-                const bool whole = part_of(tasks.begin) != part_of(tasks.end - 1) && !shares.tiles_first;
-                const Area first = area_at(plan, sizes.grid, whole ? 0 : tile_of(tasks.begin));
-                const Area last = area_at(plan, sizes.grid, whole ? sizes.tiles - 1 : tile_of(tasks.end - 1));
+                const int64_t begin = tasks.begin, last_task = tasks.end - 1;
+                const bool whole = shares.part_of(begin) != shares.part_of(last_task) && !shares.tiles_first;
+                const Area first = area_at(plan, sizes.grid, whole ? 0 : shares.tile_of(begin));
+                const Area last = area_at(plan, sizes.grid, whole ? sizes.tiles - 1 : shares.tile_of(last_task));
                 copy_block(plan, block, {rows_under(plan, first).begin, rows_under(plan, last).end}, copy);
             }
             const Scalar* const shared = plan.copies_input ? copy : block.x;
-            const Scalar* in = shared;
-            for (int64_t task = tasks.begin; task < tasks.end; ++task) {
-                const bool is_new = task == tasks.begin || tile_of(task) != tile_of(task - 1);
-                const Area area = area_at(plan, sizes.grid, tile_of(task));
-                if (is_new) in = tile_input(plan, block, shared, area, copy);
-                const int64_t k_begin = channel_at(plan, part_of(task), shares.parts);
-                const int64_t k_end = channel_at(plan, part_of(task) + 1, shares.parts);
+            for (int64_t task = tasks.begin; task < tasks.end;) {
+                const int64_t tile = shares.tile_of(task), k_begin = channel_at(plan, shares.part_of(task), shares.parts);
+                const Area area = area_at(plan, sizes.grid, tile);
+                const Scalar* const in = tile_input(plan, block, shared, area, copy);
+                // Parts of one tile that follow each other are one.
+                while (task + 1 < tasks.end && shares.tile_of(task + 1) == tile) ++task;
+                const int64_t k_end = channel_at(plan, shares.part_of(task) + 1, shares.parts);
+                const bool has_next = ++task < tasks.end;
                 if (k_begin == k_end) continue;
-                const bool is_next = task + 1 < tasks.end && tile_of(task + 1) != tile_of(task);
-                Ahead ahead = is_next ? ahead_of(plan, block, area_at(plan, sizes.grid, tile_of(task + 1))) : Ahead{};
+                Ahead ahead = has_next ? ahead_of(plan, block, area_at(plan, sizes.grid, shares.tile_of(task))) : Ahead{};
                 compute_tile(plan, block, in, area, copy, {k_begin, k_end}, ahead, sums);
             }
         });
