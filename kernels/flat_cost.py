@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate, groupby, pairwise
 
@@ -123,9 +124,9 @@ def _parts(problem: Problem, shape: FlatShape, tiles: int) -> tuple[int, bool]:
     tiles_first = tiles > 1 and weight_bytes < read * DTYPE_BYTES[problem.dtype]
     parts = 1 if tiles_first else max(1, min(threads, problem.c_out // LEAST_CHANNELS))
     while parts < chunks and tiles * parts < UNEVEN_TASKS * threads:
-        work = list(accumulate(_work(shape, parts, tiles_first=tiles_first), initial=0))
+        work = _work(shape, parts, tiles_first=tiles_first)
         edges = _edges(shape, parts, tiles_first=tiles_first, threads=threads)
-        if all((work[end] - work[begin]) * threads * 25 <= work[-1] * 26 for begin, end in pairwise(edges)):
+        if all(sum(work[begin:end]) * threads * 25 <= sum(work) * 26 for begin, end in pairwise(edges)):
             break
         parts += 1
     return min(parts, chunks), tiles_first
@@ -136,11 +137,9 @@ def _edges(shape: FlatShape, parts: int, *, tiles_first: bool, threads: int) -> 
     tasks = shape.area.tiles(shape.tiling.tile) * parts
     if tasks >= UNEVEN_TASKS * threads:
         return [tasks * thread // threads for thread in range(threads + 1)]
-    work = list(accumulate(_work(shape, parts, tiles_first=tiles_first), initial=0))
-    return [
-        min(range(tasks + 1), key=lambda task, share=thread: abs(work[task] * threads - share * work[-1]))  # type: ignore[misc]
-        for thread in range(threads + 1)
-    ]
+    work = _work(shape, parts, tiles_first=tiles_first)
+    owners = [(2 * end - own) * threads // (2 * sum(work)) for own, end in zip(work, accumulate(work), strict=True)]
+    return [bisect_left(owners, thread) for thread in range(threads + 1)]
 
 
 def _work(shape: FlatShape, parts: int, *, tiles_first: bool) -> list[int]:

@@ -129,10 +129,9 @@ def taken_by_each(shape: FlatShape, order: list[int], threads: int) -> list[list
             * len(range(area.columns * (number % across) // across, area.columns * (number % across + 1) // across))
             for number in order
         ]
-        off = [
-            [abs(sum(work[:edge]) * threads - sum(work) * t) for edge in range(count + 1)] for t in range(threads + 1)
-        ]
-        edges = [each.index(min(each)) for each in off]
+        # Each task is its whose equal share holds the task's middle.
+        middles = [2 * sum(work[:task]) + work[task] for task in range(count)]
+        edges = [sum(middle * threads < 2 * sum(work) * t for middle in middles) for t in range(threads + 1)]
     return [order[begin:end] for begin, end in pairwise(edges)]
 
 

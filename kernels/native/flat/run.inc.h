@@ -240,42 +240,42 @@ struct Shares {
 
 constexpr int64_t kUnevenTasks = 8;  // a thread, from where on the last task hardly matters, nor that tiles differ by a row
 
-// Vectors of output of the tasks before `end`.
-inline int64_t work_before(const sparseplan::FlatPlan& plan, const Shares& shares, int64_t end) {
-    int64_t work = 0;
-    for (int64_t task = 0; task < end; ++task) {
+// Calls f(task, thread, work) for all tasks in order: each is its whose equal share of the work, in vectors of output, holds
+// the task's middle.
+template <typename F>
+inline void for_each_task(const sparseplan::FlatPlan& plan, const Shares& shares, int threads, F f) {
+    const int64_t all = plan.area_rows * plan.area_columns * shares.parts;
+    int64_t before = 0;
+    for (int64_t task = 0; task < shares.tasks(); ++task) {
         const Area area = area_at(plan, shares.grid, shares.tile_of(task));
-        work += area.row_count() * area.column_count();
+        const int64_t work = area.row_count() * area.column_count();
+        f(task, (2 * before + work) * threads / (2 * all), work);
+        before += work;
     }
-    return work;
 }
 
-// The tasks of one thread: of few, those whose work is nearest to an equal share.
+// The tasks of one thread.
 inline Span tasks_of(const sparseplan::FlatPlan& plan, const Shares& shares, int threads, int64_t thread) {
-    const int64_t tasks = shares.tasks(), all = work_before(plan, shares, tasks);
-    if (tasks >= kUnevenTasks * threads) return part_at(tasks, threads, thread);
-    const auto edge = [&](int64_t wanted) {
-        int64_t nearest = 0, least = wanted * all;
-        for (int64_t task = 1; task <= tasks; ++task) {
-            const int64_t off = work_before(plan, shares, task) * threads - wanted * all;
-            if ((off < 0 ? -off : off) >= least) continue;
-            nearest = task;
-            least = off < 0 ? -off : off;
-        }
-        return nearest;
-    };
-    return {edge(thread), edge(thread + 1)};
+    if (shares.tasks() >= kUnevenTasks * threads) return part_at(shares.tasks(), threads, thread);
+    Span tasks{0, 0};
+    for_each_task(plan, shares, threads, [&](int64_t task, int64_t owner, int64_t) {
+        if (owner < thread) tasks.begin = task + 1;
+        if (owner <= thread) tasks.end = task + 1;
+    });
+    return tasks;
 }
 
 // Whether a thread has over a twenty-fifth more work than an equal share.
 inline bool is_uneven(const sparseplan::FlatPlan& plan, const Shares& shares, int threads) {
-    const int64_t all = work_before(plan, shares, shares.tasks());
-    for (int thread = 0; thread < threads; ++thread) {
-        const Span tasks = tasks_of(plan, shares, threads, thread);
-        const int64_t work = work_before(plan, shares, tasks.end) - work_before(plan, shares, tasks.begin);
-        if (work * threads * 25 > all * 26) return true;
-    }
-    return false;
+    const int64_t most = plan.area_rows * plan.area_columns * shares.parts * 26;
+    int64_t current = 0, sum = 0;
+    bool uneven = false;
+    for_each_task(plan, shares, threads, [&](int64_t, int64_t owner, int64_t work) {
+        sum = owner == current ? sum + work : work;
+        current = owner;
+        uneven |= sum * threads * 25 > most;
+    });
+    return uneven;
 }
 
 // A thread with few tiles reads the input under these alone, but the weights of all channels; one with few channels reads
