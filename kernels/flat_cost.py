@@ -17,6 +17,7 @@ from .spec import Cost, Layout
 
 LEAST_CHANNELS = 16
 UNEVEN_TASKS = 8
+LIKE_TASKS = 32
 """Constants of `shares_of` in native/flat/run.inc.h."""
 
 
@@ -135,7 +136,7 @@ def _parts(problem: Problem, shape: FlatShape, tiles: int) -> tuple[int, bool]:
 def _edges(shape: FlatShape, parts: int, *, tiles_first: bool, threads: int) -> list[int]:
     """Where the tasks of each thread begin, and where the last one's end: `tasks_of`."""
     tasks = shape.area.tiles(shape.tiling.tile) * parts
-    if tasks >= UNEVEN_TASKS * threads:
+    if tasks >= LIKE_TASKS * threads:
         return [tasks * thread // threads for thread in range(threads + 1)]
     work = _work(shape, parts, tiles_first=tiles_first)
     owners = [(2 * end - own) * threads // (2 * sum(work)) for own, end in zip(work, accumulate(work), strict=True)]

@@ -120,7 +120,7 @@ def test_threads_copy_what_they_need(spec, sizes: dict[str, object]) -> None:
 def taken_by_each(shape: FlatShape, order: list[int], threads: int) -> list[list[int]]:
     """Tiles of the tasks of each thread: equal numbers of many, nearly equal work of few."""
     count, area, tile = len(order), shape.area, shape.tiling.tile
-    if count >= 8 * threads:
+    if count >= 32 * threads:
         edges = [count * thread // threads for thread in range(threads + 1)]
     else:
         down, across = math.ceil(area.rows / tile.rows), math.ceil(area.columns / tile.columns)

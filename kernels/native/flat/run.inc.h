@@ -238,7 +238,8 @@ struct Shares {
     int64_t part_of(int64_t task) const { return tiles_first ? task % parts : task / grid.tiles(); }
 };
 
-constexpr int64_t kUnevenTasks = 8;  // a thread, from where on the last task hardly matters, nor that tiles differ by a row
+// Tasks a thread, from where on the last one hardly matters, and from where on neither does that tiles differ by a row.
+constexpr int64_t kUnevenTasks = 8, kLikeTasks = 32;
 
 // Calls f(task, thread, work) for all tasks in order: each is its whose equal share of the work, in vectors of output, holds
 // the task's middle.
@@ -256,7 +257,7 @@ inline void for_each_task(const sparseplan::FlatPlan& plan, const Shares& shares
 
 // The tasks of one thread.
 inline Span tasks_of(const sparseplan::FlatPlan& plan, const Shares& shares, int threads, int64_t thread) {
-    if (shares.tasks() >= kUnevenTasks * threads) return part_at(shares.tasks(), threads, thread);
+    if (shares.tasks() >= kLikeTasks * threads) return part_at(shares.tasks(), threads, thread);
     Span tasks{0, 0};
     for_each_task(plan, shares, threads, [&](int64_t task, int64_t owner, int64_t) {
         if (owner < thread) tasks.begin = task + 1;
