@@ -90,6 +90,8 @@ class FlatShape:
         c_blocks: int,
         copies_input: bool,
         copies_tiles: bool = False,
+        window_channels: int = 0,
+        window_blocks: int = 0,
         quad_rows: int = 0,
         quad_columns: int = 0,
         k_chunk: int = 1,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate, groupby, pairwise
 
 from .dense import UNITS
 from .flat_sparse import ENTRY_BYTES, FlatShape, flat_shape, stored_images
@@ -15,6 +17,7 @@ from .spec import Cost, Layout
 
 LEAST_CHANNELS = 16
 UNEVEN_TASKS = 8
+LIKE_TASKS = 32
 """Constants of `shares_of` in native/flat/run.inc.h."""
 
 
@@ -27,8 +30,8 @@ class Sharing:
     tasks : int
         Pieces of work.
     copies : float
-        Times that all threads together copy the whole padded input of a block of images, or of a tile where tiles are
-        copied; a thread copies only the rows that its pieces read.
+        Times that all threads together copy the whole padded input of a block of images, or of a tile where tiles or
+        windows are copied; a thread copies only the rows that its pieces read.
     """
 
     tasks: int
@@ -46,7 +49,9 @@ def flat_cost(problem: Problem, isa: InstructionSet, *, interleaved: bool, layou
     sharing = share_flat(problem, shape, isa)
     copied = problem.c_in * shape.channel_floats * sharing.copies if shape.copies_input else 0.0
     # Rows of planes are copied in vectors; whatever changes the order of values, value by value.
-    in_order = layout != "nhwc" and problem.stride == (1, 1) and (shape.images == 1 or layout in BLOCK_IMAGES)
+    in_order = layout != "nhwc" and (
+        shape.window_channels > 0 or (problem.stride == (1, 1) and (shape.images == 1 or layout in BLOCK_IMAGES))
+    )
     written = float(problem.c_out * shape.area.written(shape.tiling.tile, isa.lanes) * blocks * isa.lanes)
     return Cost(
         unit=UNITS[isa.dtype],
@@ -86,12 +91,20 @@ def share_flat(problem: Problem, shape: FlatShape, isa: InstructionSet) -> Shari
     threads, blocks = problem.threads, math.ceil(problem.n / shape.images)
     tiles = shape.area.tiles(shape.tiling.tile)
     if blocks % threads == 0 or blocks >= 4 * threads:
-        return Sharing(tasks=blocks, copies=float(blocks * tiles if shape.copies_tiles else blocks))
+        windows = tiles * math.ceil(problem.c_out / shape.tiling.k_block)
+        each = windows if shape.window_channels > 0 else tiles if shape.copies_tiles else 1
+        return Sharing(tasks=blocks, copies=float(blocks * each))
     parts, tiles_first = _parts(problem, shape, tiles)
+    edges = _edges(shape, parts, tiles_first=tiles_first, threads=threads)
     copies = 0.0
     for thread in range(threads):
-        begin, end = (tiles * parts * edge // threads for edge in (thread, thread + 1))
+        begin, end = edges[thread], edges[thread + 1]
         if begin == end:
+            continue
+        if shape.window_channels > 0:
+            order = (task // parts if tiles_first else task % tiles for task in range(begin, end))
+            channels = (problem.c_out * len(list(same)) / parts for _, same in groupby(order))
+            copies += sum(math.ceil(some / shape.tiling.k_block) for some in channels)
             continue
         if tiles_first:
             first, last, taken = begin // parts, (end - 1) // parts, (end - 1) // parts - begin // parts + 1
@@ -106,14 +119,38 @@ def share_flat(problem: Problem, shape: FlatShape, isa: InstructionSet) -> Shari
 
 def _parts(problem: Problem, shape: FlatShape, tiles: int) -> tuple[int, bool]:
     """Parts of the output channels, and whether a thread takes all of a tile before the next: `shares_of`."""
-    threads = problem.threads
-    copied = problem.c_in * problem.h_in * problem.w_in * shape.images if shape.copies_input else 0
+    threads, chunks = problem.threads, math.ceil(problem.c_out / shape.tiling.k_chunk)
+    read = problem.c_in * problem.h_in * problem.w_in * shape.images
     weight_bytes = problem.weight_count * (1.0 - problem.sparsity) * ENTRY_BYTES
-    tiles_first = tiles > 1 and weight_bytes < copied * DTYPE_BYTES[problem.dtype]
+    tiles_first = tiles > 1 and weight_bytes < read * DTYPE_BYTES[problem.dtype]
     parts = 1 if tiles_first else max(1, min(threads, problem.c_out // LEAST_CHANNELS))
-    while tiles * parts % threads != 0 and tiles * parts < UNEVEN_TASKS * threads:
+    while parts < chunks and tiles * parts < UNEVEN_TASKS * threads:
+        work = _work(shape, parts, tiles_first=tiles_first)
+        edges = _edges(shape, parts, tiles_first=tiles_first, threads=threads)
+        if all(sum(work[begin:end]) * threads * 25 <= sum(work) * 26 for begin, end in pairwise(edges)):
+            break
         parts += 1
-    return min(parts, math.ceil(problem.c_out / shape.tiling.k_chunk)), tiles_first
+    return min(parts, chunks), tiles_first
+
+
+def _edges(shape: FlatShape, parts: int, *, tiles_first: bool, threads: int) -> list[int]:
+    """Where the tasks of each thread begin, and where the last one's end: `tasks_of`."""
+    tasks = shape.area.tiles(shape.tiling.tile) * parts
+    if tasks >= LIKE_TASKS * threads:
+        return [tasks * thread // threads for thread in range(threads + 1)]
+    work = _work(shape, parts, tiles_first=tiles_first)
+    owners = [(2 * end - own) * threads // (2 * sum(work)) for own, end in zip(work, accumulate(work), strict=True)]
+    return [bisect_left(owners, thread) for thread in range(threads + 1)]
+
+
+def _work(shape: FlatShape, parts: int, *, tiles_first: bool) -> list[int]:
+    """Vectors of output of each task, in order."""
+    area, tile = shape.area, shape.tiling.tile
+    across, down = math.ceil(area.columns / tile.columns), math.ceil(area.rows / tile.rows)
+    rows = [area.rows * (part + 1) // down - area.rows * part // down for part in range(down)]
+    columns = [area.columns * (part + 1) // across - area.columns * part // across for part in range(across)]
+    tiles = [height * width for height in rows for width in columns]
+    return [work for work in tiles for _ in range(parts)] if tiles_first else tiles * parts
 
 
 def _rows_under(shape: FlatShape, span: tuple[int, int], *, h_out: int, lanes: int) -> int:

@@ -6,7 +6,9 @@ rows (columns) a, a + s, a + 2 s, ...; a tap at distance d = r * dilation then r
 every stride becomes a unit stride. Two forms of this copy feed the inner kernel: one image at a time, a vector covering
 consecutive positions ("flat"), or as many images as a vector has lanes, interleaved ("n16": all loads aligned). Input
 and output lie in memory as NCHW, channels_last, or blocked, which is interleaved already. A pointwise convolution is
-copied a tile at a time, into memory that stays in level 2.
+copied a tile at a time, into memory that stays in level 2; interleaved images out of channels_last or blocked memory a
+tile and a few channels at a time (a *window*), where a copy of it all would lie far and neighbouring tiles do not copy
+the same input too often.
 
 The inner kernel has two forms. One output channel and a tile that fills the registers: each non-zero does much work,
 but few input channels of such a tile fit level 1, and sums pass through memory between blocks of them. Or a *quad*:
@@ -21,7 +23,7 @@ Park et al., Faster CNNs with direct sparse convolutions and guided pruning, ICL
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,7 @@ from torch import Tensor  # before _native: the extension must share torch's Ope
 from . import _native
 from .check import check_weights
 from .cpu import cache_bytes
-from .flat_tiling import AHEAD_FRAC, Area, Tiling, choose_tiling
+from .flat_tiling import AHEAD_FRAC, Area, Tile, Tiling, choose_tiling
 from .layout import BLOCK_IMAGES, native_layout
 from .native_layer import INSTRUCTION_SETS, InstructionSet, run_native, to_numpy
 from .phases import Phases, halo_of, phases_of, tap_offsets
@@ -44,6 +46,11 @@ LINE_BYTES = 64
 ALIAS_BYTES = 4096
 """Channels this far apart share the same sets of a level-1 cache (32 KiB, 8 ways)."""
 OFFSET_LIMIT = 2**32
+WHOLE_LEVEL_2 = 3.5
+OVERLAP = 6.0
+NHWC_OVERLAP = 2.5
+"""Windows are copied where one copy of the whole input would take more than so many level-2 caches (measured on Zen 5:
+below, windows took up to a tenth longer), unless those of all tiles together copy so many times what that one does."""
 LAST_CACHE_FRAC = 0.5
 """Share of the last cache that an output may fill: above it, stores past the caches wrote twice as much a second."""
 
@@ -76,6 +83,9 @@ class FlatShape:
         False where the caller's memory already is the padded input.
     copies_tiles : bool
         Whether the copy is made a tile at a time, which then stays in level 2: `channel_floats` is that of a tile.
+    window_channels : int
+        Input channels, of one or more blocks, that are copied under a tile before they are computed with: phases and
+        `channel_floats` are those of such a window. 0 where the copy is not made so.
     asks_ahead : bool
         Whether the input of the next tile is asked for while one is computed with: both fit level 2.
     streams_output : bool
@@ -89,6 +99,7 @@ class FlatShape:
     tiling: Tiling
     copies_input: bool
     copies_tiles: bool
+    window_channels: int
     asks_ahead: bool
     streams_output: bool
 
@@ -151,7 +162,17 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
             phases=phase_count,
             channels_adjoin=layout == "nhwc",
         )
-    tiling = choose_tiling(problem, area, isa, (cache_bytes(1), cache_bytes(2)))
+    caches, window_unit = (cache_bytes(1), cache_bytes(2)), 0
+    tiling = choose_tiling(problem, area, isa, caches)
+    is_far = problem.c_in * channel_floats * scalar_bytes > WHOLE_LEVEL_2 * cache_bytes(2)
+    if images == isa.lanes and layout != "nchw" and problem.groups == 1 and is_far and not (in_place or by_tiles):
+        # Transposing takes as many channels as a vector has lanes.
+        unit = isa.lanes if layout == "nhwc" else 1
+        by_window = choose_tiling(problem, area, isa, caches, window_unit=unit)
+        window = _window_of(phases, area, by_window.tile)
+        copies = area.tiles(by_window.tile) * math.ceil(problem.c_out / by_window.k_block)
+        if window.held * copies <= (NHWC_OVERLAP if layout == "nhwc" else OVERLAP) * phases.held:
+            window_unit, tiling, phases, channel_floats = unit, by_window, window, window.held * images
     if by_tiles:
         channel_floats = tiling.tile.columns * isa.lanes
     if not in_place:
@@ -166,6 +187,7 @@ def flat_shape(problem: Problem, isa: InstructionSet, *, interleaved: bool, layo
         tiling=tiling,
         copies_input=not in_place,
         copies_tiles=by_tiles,
+        window_channels=math.ceil(tiling.c_block / window_unit) * window_unit if window_unit > 0 else 0,
         asks_ahead=by_tiles
         and tiling.quad is not None
         and problem.stride == (1, 1)
@@ -219,6 +241,8 @@ def pack_flat(
         c_blocks=shape.tiling.c_blocks,
         copies_input=shape.copies_input,
         copies_tiles=shape.copies_tiles,
+        window_channels=shape.window_channels,
+        window_blocks=shape.window_channels // shape.tiling.c_block,
         quad_rows=0 if shape.tiling.quad is None else shape.tiling.quad.rows,
         quad_columns=0 if shape.tiling.quad is None else shape.tiling.quad.columns,
         k_chunk=shape.tiling.k_chunk,
@@ -272,6 +296,12 @@ def stored_images(problem: Problem, layout: Layout) -> int:
     return math.ceil(problem.n / block) * block
 
 
+def _window_of(phases: Phases, area: Area, tile: Tile) -> Phases:
+    """What a tile reads of the phases of an image."""
+    rows, pitch = tile.rows + int(area.halo_rows), tile.columns + int(area.halo_columns)
+    return replace(phases, rows=rows, pitch=pitch, phase_positions=rows * pitch, positions=rows * pitch)
+
+
 def _is_pointwise(problem: Problem) -> bool:
     """Whether each pixel of the output reads one pixel of the input; a single pixel is a matter of its own."""
     return problem.kernel == (1, 1) and problem.padding == (0, 0) and problem.h_out * problem.w_out > 1
@@ -301,5 +331,8 @@ def _tap_offsets(problem: Problem, shape: FlatShape) -> NDArray[np.uint32]:
         row_step=shape.phases.pitch * shape.images,
         column_step=shape.images,
     )
-    offsets = np.arange(problem.weight_shape[1])[:, None, None] * shape.channel_floats + taps[None]
+    channels = np.arange(problem.weight_shape[1])
+    if shape.window_channels > 0:
+        channels %= shape.window_channels
+    offsets = channels[:, None, None] * shape.channel_floats + taps[None]
     return offsets.astype(np.uint32).ravel()

@@ -56,6 +56,9 @@ PARTED_WRITE_VECTORS = 6.0
 AHEAD_FRAC = 0.3
 FAR_FILL_VECTORS = 0.75
 """Share of level 2 that the input of a tile may fill to be asked for ahead, and a first touch where it does not."""
+WINDOW_VECTORS = 4.0
+NHWC_WINDOW_VECTORS = 6.0
+"""Of copying a vector under a tile before it is touched, and of transposing it as well (measured on Zen 5)."""
 TILE_FRACS = (1.0, 0.75, 0.5)
 """Shares of the registers that are tried: small tiles keep more channels in level 1."""
 
@@ -117,7 +120,7 @@ class Tiling:
     c_block, c_blocks : int
         Input channels (per group) summed in one go, and how often.
     streamed_vectors : float
-        Time of the inner loops over one block of images, as a number of vectors loaded from level 1.
+        Time of the inner loops over one block of images, as a number of vectors loaded from level 1; without copies.
     """
 
     tile: Tile
@@ -130,13 +133,17 @@ class Tiling:
 
 
 @lru_cache(maxsize=1 << 16)
-def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes: tuple[int, int]) -> Tiling:
+def choose_tiling(
+    problem: Problem, area: Area, isa: InstructionSet, cache_bytes: tuple[int, int], *, window_unit: int = 0
+) -> Tiling:
     """The cut with the least movement; remembered, as a planner asks for the same layers again and again.
 
     Parameters
     ----------
     cache_bytes : tuple of int
         Sizes of the level-1 and the level-2 cache of a core.
+    window_unit : int
+        Where the input of some blocks of channels is copied under each tile: how many of them together; else 0.
     """
     channels, scalar_bytes = problem.weight_shape[1], DTYPE_BYTES[isa.dtype]
     vector_bytes, sum_bytes = isa.lanes * scalar_bytes, isa.lanes * FLOAT_BYTES
@@ -144,7 +151,7 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
     nonzeros = problem.weight_count * (1.0 - problem.sparsity)
     rim_frac = min(1.0, RIM_FRAC + RIM_FRAC_PER_TAP * nonzeros / (problem.c_out * channels))
     c_out_group = problem.c_out // problem.groups
-    blocks, vectors = _block_sizes(channels), area.vectors
+    blocks, vectors = _block_sizes(channels, max(1, window_unit)), area.vectors
     k_chunk = chunk_of(problem.c_out)
     least, best = math.inf, Tiling(tile=Tile(rows=1, columns=1), k_block=1, c_block=1, c_blocks=1, streamed_vectors=0.0)
     for tile, quad in cuts_of(area, isa):
@@ -163,14 +170,19 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
             least_vectors, fill = vectors, FILL_VECTORS if near else FAR_FILL_VECTORS
         passes = math.ceil(c_out_group / k_block)
         write = PARTED_WRITE_VECTORS if quad is not None and area.channels_adjoin and passes > 1 else WRITE_VECTORS
+        fills = fill * touched * tiles * problem.c_in * passes
+        copies = 0.0
+        if window_unit > 0:
+            copies = (NHWC_WINDOW_VECTORS if area.channels_adjoin else WINDOW_VECTORS) * fills / fill
+            # What was copied lies in level 1, but not all that a tile of many quads reads.
+            touches = 0.0 if quad is None else area.touched(quad, 1.0) * inner_tiles
+            fills = FILL_VECTORS * touches * problem.c_in * passes
         # The four channels of a quad, and those after them, touch all of a rim that is as large as the tile.
         channel_bytes = area.touched(inner, rim_frac if quad is None else 1.0) * vector_bytes
         block_vectors = sums_vectors * problem.c_out * least_vectors
         end_vectors *= problem.c_out * inner_tiles
         once_vectors = (
-            nonzeros * (vectors + entry * inner_tiles)
-            + fill * problem.c_in * touched * tiles * passes
-            + write * problem.c_out * area.written(tile, isa.lanes)
+            nonzeros * (vectors + entry * inner_tiles) + fills + write * problem.c_out * area.written(tile, isa.lanes)
         )
         for c_block, c_blocks in blocks:
             missing = max(0.0, 1.0 - LEVEL_1_FRAC * cache_bytes[0] / (c_block * channel_bytes))
@@ -181,8 +193,8 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
                 + end_vectors * c_blocks
                 + short * math.sqrt(c_blocks) * vectors
             )
-            if streamed < least:
-                least = streamed
+            if streamed + copies < least:
+                least = streamed + copies
                 best = Tiling(
                     tile=tile,
                     quad=quad,
@@ -190,7 +202,7 @@ def choose_tiling(problem: Problem, area: Area, isa: InstructionSet, cache_bytes
                     k_chunk=1 if quad is None else k_chunk,
                     c_block=c_block,
                     c_blocks=c_blocks,
-                    streamed_vectors=least,
+                    streamed_vectors=streamed,
                 )
     return best
 
@@ -242,8 +254,15 @@ def _tiles(area: Area, max_tile: int) -> Iterator[Tile]:
 
 
 @cache
-def _block_sizes(channels: int) -> tuple[tuple[int, int], ...]:
-    """Sizes of equal blocks, each about a fifth smaller than the last, and how many of each there are."""
+def _block_sizes(channels: int, unit: int) -> tuple[tuple[int, int], ...]:
+    """Sizes of equal blocks, each about a fifth smaller than the last, and how many of each there are.
+
+    A unit above 1, a power of two, divides them or is divided by them.
+    """
+    if unit > 1:
+        whole = (size * unit for size, _ in _block_sizes(math.ceil(channels / unit), 1))
+        parts = (unit >> shift for shift in range(1, unit.bit_length()))
+        return tuple((size, math.ceil(channels / size)) for size in (*whole, *parts))
     sizes = []
     c_block = channels
     while c_block > 1:

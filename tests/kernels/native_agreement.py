@@ -1,11 +1,13 @@
 """How far a native kernel may lie from float64, and the run that finds out."""
 
 import math
+from contextlib import AbstractContextManager
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from sparseplan.kernels import _native
+from sparseplan.kernels import _native, flat_sparse
 from sparseplan.kernels.layout import is_in_layout
 from sparseplan.kernels.problem import Problem
 from sparseplan.kernels.reorder import from_layout, to_layout
@@ -22,6 +24,11 @@ def random_layer(problem: Problem, *, seed: int = 0) -> tuple[Tensor, Tensor, Te
     weight = torch.randn(problem.weight_shape, generator=generator) * keep
     x = torch.randn(problem.input_shape, generator=generator)
     return x, weight, torch.randn(problem.c_out, generator=generator)
+
+
+def windows_everywhere() -> AbstractContextManager[object]:
+    """Input copied by windows wherever it can be, not only where it is large."""
+    return patch.multiple(flat_sparse, WHOLE_LEVEL_2=0.0, OVERLAP=math.inf, NHWC_OVERLAP=math.inf)
 
 
 def exact(problem: Problem, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import other_native  # noqa: F401  # before the kernels
 import torch
+from native_agreement import windows_everywhere
 from native_cases import native_kernels, problems_of, weights_of
 
 from sparseplan.kernels.channels import keep_channels, put_channels, take_channels
@@ -22,13 +23,21 @@ SHAPES = ("tail", "full_blocks", "one_image", "grouped", "strided", "vectors_and
 def main() -> None:
     torch.set_num_threads(1)
     for kernel in native_kernels():
-        sys.stdout.write(f"{kernel.name}\n")
-        sys.stdout.flush()
-        for name, problem in problems_of(kernel, (2, 3)):
-            if name.split(",")[0] in SHAPES:
-                _run(kernel, problem)
+        _run_shapes(kernel)
+    with windows_everywhere():
+        for kernel in native_kernels():
+            if kernel.op == "conv2d" and "unstructured" in kernel.name and kernel.layout != "nchw":
+                _run_shapes(kernel)
     sys.stdout.write("channels\n")
     _run_channels()
+
+
+def _run_shapes(kernel: KernelSpec) -> None:
+    sys.stdout.write(f"{kernel.name}\n")
+    sys.stdout.flush()
+    for name, problem in problems_of(kernel, (2, 3)):
+        if name.split(",")[0] in SHAPES:
+            _run(kernel, problem)
 
 
 def _run(kernel: KernelSpec, problem: Problem) -> None:

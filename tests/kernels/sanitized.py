@@ -19,6 +19,7 @@ TESTS = (
     "test_registry_random.py",
     "test_channels.py",
     "test_compact_tiles.py",
+    "test_flat_tiling.py",
     "test_half_precision.py",
     "test_tile_sparse.py",
     *sorted(path.name for path in HERE.glob("test_native_*.py")),

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_agreement import assert_agrees, exact, random_layer
+from native_agreement import assert_agrees, exact, random_layer, windows_everywhere
 
 from sparseplan.kernels import flat_sparse, flat_tiling
 from sparseplan.kernels.conv2d_unstructured import KERNELS
@@ -116,17 +117,42 @@ def test_threads_copy_what_they_need(spec, sizes: dict[str, object]) -> None:
         assert torch.equal(assert_agrees(spec, problem, x, weight, bias), alone)
 
 
-def copied_plainly(shape: FlatShape, lanes: int, h_out: int, tasks: list[list[int]]) -> float:
-    """Rows of the padded input, or tiles of it, that threads copy for their tiles: one position after the other."""
+def taken_by_each(shape: FlatShape, order: list[int], threads: int) -> list[list[int]]:
+    """Tiles of the tasks of each thread: equal numbers of many, nearly equal work of few."""
+    count, area, tile = len(order), shape.area, shape.tiling.tile
+    if count >= 32 * threads:
+        edges = [count * thread // threads for thread in range(threads + 1)]
+    else:
+        down, across = math.ceil(area.rows / tile.rows), math.ceil(area.columns / tile.columns)
+        work = [
+            len(range(area.rows * (number // across) // down, area.rows * (number // across + 1) // down))
+            * len(range(area.columns * (number % across) // across, area.columns * (number % across + 1) // across))
+            for number in order
+        ]
+        # Each task is its whose equal share holds the task's middle.
+        middles = [2 * sum(work[:task]) + work[task] for task in range(count)]
+        edges = [sum(middle * threads < 2 * sum(work) * t for middle in middles) for t in range(threads + 1)]
+    return [order[begin:end] for begin, end in pairwise(edges)]
+
+
+def copied_plainly(
+    shape: FlatShape, lanes: int, h_out: int, tasks: list[list[int]], window_passes: int | None
+) -> float:
+    """Rows of the padded input, tiles of it or windows, that threads copy: one position after the other."""
     area, tile = shape.area, shape.tiling.tile
     down, across = math.ceil(area.rows / tile.rows), math.ceil(area.columns / tile.columns)
     copied = 0.0
     for tiles in tasks:
-        if shape.copies_tiles:
-            copied += sum(index == 0 or tiles[index - 1] != number for index, number in enumerate(tiles))
+        if shape.copies_tiles or shape.window_channels > 0:
+            passes = 1 if shape.copies_tiles else window_passes
+            if passes is None:
+                return math.nan
+            copied += passes * sum(index == 0 or tiles[index - 1] != number for index, number in enumerate(tiles))
             continue
         read = set()
-        for number in set(tiles):
+        # From the last tiles of one part of the channels to the first of the next: all rows, those between as well.
+        wraps = any(later < earlier for earlier, later in pairwise(tiles))
+        for number in range(down * across) if wraps else set(tiles):
             rows = range(area.rows * (number // across) // down, area.rows * (number // across + 1) // down)
             columns = range(area.columns * (number % across) // across, area.columns * (number % across + 1) // across)
             starts = set(rows)
@@ -137,6 +163,20 @@ def copied_plainly(shape: FlatShape, lanes: int, h_out: int, tasks: list[list[in
             read |= {row + tap for row in starts for tap in range(shape.phases.rows - h_out + 1)}
         copied += len({row for row in read if row < shape.phases.rows}) / shape.phases.rows if read else 0.0
     return copied
+
+
+@pytest.mark.parametrize(
+    "spec", [spec for spec in KERNELS if spec.isa in MACHINE.isa and "_flat" in spec.name], ids=lambda spec: spec.name
+)
+@pytest.mark.parametrize("c_out", [16, 33, 64, 200])
+def test_threads_share_pointwise_layers(spec, c_out: int) -> None:
+    """Channels are shared in whole chunks of quads: some part may have none."""
+    problem = conv(n=1, c_in=40, c_out=c_out, h_in=30, w_in=28, kernel=(1, 1), padding=(0, 0), sparsity=0.8)
+    x, weight, bias = random_layer(problem)
+    alone = assert_agrees(spec, problem, x, weight, bias)
+    for threads in (2, 3, 5):
+        torch.set_num_threads(threads)
+        assert torch.equal(assert_agrees(spec, problem, x, weight, bias), alone)
 
 
 @settings(max_examples=150, deadline=None, database=None, derandomize=True)
@@ -164,7 +204,10 @@ def test_cost_counts_what_each_thread_copies(
     blocks = math.ceil(n / shape.images)
     if blocks % threads == 0 or blocks >= 4 * threads:
         assert sharing.tasks == blocks
-        assert sharing.copies == blocks * (tiles if shape.copies_tiles else 1)
+        passes = math.ceil(c_out / shape.tiling.k_block)
+        assert sharing.copies == blocks * (
+            tiles * passes if shape.window_channels > 0 else tiles if shape.copies_tiles else 1
+        )
         return
     parts, rest = divmod(sharing.tasks, tiles)
     assert rest == 0
@@ -178,11 +221,70 @@ def test_cost_counts_what_each_thread_copies(
             shape,
             isa.lanes,
             problem.h_out,
-            [order[len(order) * thread // threads : len(order) * (thread + 1) // threads] for thread in range(threads)],
+            taken_by_each(shape, order, threads),
+            math.ceil(c_out / shape.tiling.k_block) if parts == 1 else None,
         )
         for order in orders
     ]
-    assert any(math.isclose(sharing.copies, copies) for copies in plain)
+    assert any(math.isclose(sharing.copies, copies) or math.isnan(copies) for copies in plain)
+
+
+def test_windows_hold_blocks_of_channels_of_large_input() -> None:
+    widest, *_ = FLAT_VARIANTS
+    layer = conv(n=16, c_in=100, c_out=64, h_in=56, w_in=56)
+    for strided in (layer, replace(layer, stride=(2, 2))):
+        for layout in ("nhwc", "n16chw"):
+            shape = flat_shape(strided, widest, interleaved=True, layout=layout)
+            assert shape.window_channels % shape.tiling.c_block == 0
+            assert (shape.phases.rows, shape.phases.pitch) == (
+                shape.tiling.tile.rows + 3 - strided.stride[0],
+                shape.tiling.tile.columns + 3 - strided.stride[0],
+            )
+            if layout == "nhwc":
+                assert shape.window_channels % widest.lanes == 0, "whole lines are transposed"
+    distant, grouped, near = (
+        replace(layer, dilation=(9, 9), padding=(9, 9)),
+        replace(layer, groups=2),
+        replace(layer, h_in=7),
+    )
+    for other in (distant, grouped, near):
+        assert flat_shape(other, widest, interleaved=True, layout="n16chw").window_channels == 0
+    assert flat_shape(layer, widest, interleaved=True, layout="nchw").window_channels == 0
+
+
+@pytest.fixture
+def only_windows() -> Iterator[None]:
+    with windows_everywhere():
+        yield
+
+
+WINDOWED = [spec for spec in KERNELS if spec.isa in MACHINE.isa and spec.layout != "nchw" and "_flat" not in spec.name]
+
+
+@pytest.mark.usefixtures("only_windows")
+@pytest.mark.parametrize("spec", WINDOWED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"stride": (2, 2)},
+        {"stride": (3, 2), "padding": (0, 4), "kernel": (2, 5)},
+        {"dilation": (2, 3), "padding": (7, 0)},
+        {"kernel": (1, 1), "padding": (2, 3), "stride": (4, 1)},
+        {"c_in": 37, "c_out": 70},
+        {"h_in": 1, "w_in": 2},
+    ],
+    ids=str,
+)
+def test_windows_agree(spec, sizes: dict[str, object]) -> None:
+    """Few channels a block and odd sizes; scratch memory is full of NaN, which shows what is read and not copied."""
+    problem = conv(**({"n": 19, "c_in": 21, "c_out": 18, "h_in": 13, "w_in": 9, "sparsity": 0.7} | sizes))
+    x, weight, bias = random_layer(problem)
+    residual = torch.randn(problem.output_shape, generator=torch.Generator().manual_seed(1))
+    alone = assert_agrees(spec, problem, x, weight, bias, relu=True, residual=residual)
+    for threads in (2, 3):
+        torch.set_num_threads(threads)
+        assert torch.equal(assert_agrees(spec, problem, x, weight, bias, relu=True, residual=residual), alone)
 
 
 def test_pointwise_layers_are_computed_in_quads() -> None:
@@ -209,6 +311,14 @@ def only_quads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     flat_tiling.choose_tiling.cache_clear()
     yield
     flat_tiling.choose_tiling.cache_clear()
+
+
+@pytest.mark.usefixtures("only_quads", "only_windows")
+@pytest.mark.parametrize("spec", WINDOWED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_agree_in_quads(spec, stride: int) -> None:
+    problem = conv(n=17, c_in=21, c_out=18, h_in=9, w_in=13, sparsity=0.6, stride=(stride, stride))
+    assert_agrees(spec, problem, *random_layer(problem), relu=True)
 
 
 @pytest.mark.usefixtures("only_quads")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_agreement import windows_everywhere
 from random_problems import Most, random_convolutions
 from torch import Tensor
 
@@ -91,6 +92,16 @@ def test_agrees_with_float64(spec: KernelSpec, name: str, n: int, relu: bool) ->
     x, weight, bias, residual = layer = half_layer(problem)
     y = run(spec, problem, layer, relu=relu)
     assert relative_error(y, reference(problem, weight, bias, relu, x, residual)) <= error_limit(problem)
+
+
+@every_kernel
+@pytest.mark.parametrize("name", ["odd", "strided", "strided dilated", "channels in blocks"])
+def test_windows_agree(spec: KernelSpec, name: str) -> None:
+    problem = replace(PROBLEMS[name], n=35)
+    x, weight, bias, residual = layer = half_layer(problem)
+    with windows_everywhere():
+        y = run(spec, problem, layer, relu=True)
+    assert relative_error(y, reference(problem, weight, bias, True, x, residual)) <= error_limit(problem)
 
 
 def summed_in_runs(values: np.ndarray, x: np.ndarray, run_products: int, *, bias: float = 0.0) -> np.ndarray:

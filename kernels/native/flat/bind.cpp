@@ -33,18 +33,18 @@ void bind_flat(nb::module_& m) {
                             int64_t pad_w, int64_t images, int64_t rows, int64_t pitch, int64_t phase_floats,
                             int64_t channel_floats, int64_t area_rows, int64_t area_columns, int64_t tile_rows,
                             int64_t tile_columns, int64_t k_block, int64_t c_blocks, bool copies_input,
-                            bool copies_tiles, int64_t quad_rows, int64_t quad_columns,
+                            bool copies_tiles, int64_t window_channels, int64_t window_blocks, int64_t quad_rows, int64_t quad_columns,
                             int64_t k_chunk, bool asks_ahead, bool streams_output, const std::string& layout) {
             new (self) FlatPlan{n, c_in, h_in, w_in, c_out, h_out, w_out, stride_h, stride_w, pad_h, pad_w,
                                 nullptr, nullptr, 0, 0,
                                 images, rows, pitch, phase_floats, channel_floats, area_rows, area_columns, tile_rows,
                                 tile_columns, tile_rows * tile_columns, k_block, c_blocks, copies_input, copies_tiles,
-                                quad_rows, quad_columns, k_chunk, asks_ahead, streams_output, layout_named(layout), false,
+                                window_channels, window_blocks, quad_rows, quad_columns, k_chunk, asks_ahead, streams_output, layout_named(layout), false,
                                 nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
         }, nb::kw_only(), "n"_a, "c_in"_a, "h_in"_a, "w_in"_a, "c_out"_a, "h_out"_a, "w_out"_a, "stride_h"_a,
            "stride_w"_a, "pad_h"_a, "pad_w"_a, "images"_a, "rows"_a, "pitch"_a, "phase_floats"_a, "channel_floats"_a,
            "area_rows"_a, "area_columns"_a, "tile_rows"_a, "tile_columns"_a, "k_block"_a, "c_blocks"_a,
-           "copies_input"_a, "copies_tiles"_a = false, "quad_rows"_a = 0, "quad_columns"_a = 0, "k_chunk"_a = 1,
+           "copies_input"_a, "copies_tiles"_a = false, "window_channels"_a = 0, "window_blocks"_a = 0, "quad_rows"_a = 0, "quad_columns"_a = 0, "k_chunk"_a = 1,
            "asks_ahead"_a = false, "streams_output"_a = false, "layout"_a = "nchw");
 
     nb::class_<FlatLayer>(m, "FlatSparse")

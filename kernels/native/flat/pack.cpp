@@ -38,8 +38,12 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
     const bool vector_a_pixel = shape.images == isa.lanes && (by_pixel || (by_position && shape.pitch == shape.w_out));
     const bool runs = by_position && (shape.images == 1 || shape.h_out * shape.w_out == 1);
     require(vector_a_pixel || runs, "area does not cover the output");
-    const int64_t covered = shape.copies_tiles ? shape.tile * isa.lanes : positions;
-    require(reach + covered <= shape.c_in * shape.channel_floats, "offsets leave the padded input");
+    const bool has_windows = shape.window_channels > 0;
+    const int64_t covered = shape.copies_tiles ? shape.tile * isa.lanes
+                            : has_windows      ? ((shape.tile_rows - 1) * shape.pitch + shape.tile_columns) * isa.lanes
+                                               : positions;
+    const int64_t held = has_windows ? shape.window_channels : shape.c_in;
+    require(reach + covered <= held * shape.channel_floats, "offsets leave the padded input");
     const bool nhwc = shape.layout == FlatLayout::nhwc, blocked = shape.layout == FlatLayout::blocked;
     const int64_t plane = shape.h_in * shape.w_in * shape.images;
     require(shape.copies_input || (isa.guarded_loads && by_position) || blocked,
@@ -53,6 +57,14 @@ FlatSparse::FlatSparse(const FlatTable& isa, const FlatPlan& shape, std::vector<
                                     shape.channel_floats >= covered &&
                                     (shape.images == 1 || ((nhwc || blocked) && shape.images == isa.lanes))),
             "only pointwise input is copied by tiles");
+    const int64_t phases = static_cast<int64_t>(phases_h_.size() * phases_w_.size());
+    require(!has_windows || (by_pixel && shape.images == isa.lanes && shape.copies_input && !shape.copies_tiles &&
+                             (nhwc || blocked) && taps.groups == 1 && shape.rows >= shape.tile_rows &&
+                             shape.pitch >= shape.tile_columns &&
+                             shape.phase_floats >= shape.rows * shape.pitch * isa.lanes &&
+                             shape.channel_floats >= phases * shape.phase_floats &&
+                             taps.block_count * shape.window_blocks * shape.c_in == taps.count * shape.window_channels),
+            "windows hold blocks of channels, a vector a pixel");
     require(!shape.asks_ahead || (shape.copies_tiles && has_quads && shape.stride_h == 1 && shape.stride_w == 1),
             "only quads ask for the input of the next tile, in one piece");
     require(!blocked || (shape.images == isa.lanes && shape.n % isa.lanes == 0), "blocks must be whole vectors");

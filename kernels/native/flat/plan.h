@@ -38,6 +38,9 @@ struct FlatPlan {
     int64_t area_rows, area_columns, tile_rows, tile_columns, tile, k_block, c_blocks;
     bool copies_input;
     bool copies_tiles;  // of these, a tile at a time: channel_floats then is that of a tile
+    // Input channels that are copied under a tile before they are computed with, and how many blocks of them there are: rows,
+    // pitch, phases and channels then are those of that window. 0: none.
+    int64_t window_channels, window_blocks;
     // Vectors of a tile whose sums for four channels at a time stay in registers; no rows: one channel at a time.
     int64_t quad_rows, quad_columns;
     int64_t k_chunk;    // channels among which quads are formed; 1 without quads

@@ -7,6 +7,7 @@
 #include "flat/input_tile.inc.h"
 #include "flat/planes.inc.h"
 #include "flat/output.inc.h"
+#include "flat/input_window.inc.h"
 
 namespace {
 
@@ -44,7 +45,8 @@ inline Span part_at(int64_t size, int64_t parts, int64_t index) {
 inline Sizes sizes_of(const sparseplan::FlatPlan& plan) {
     const Grid grid{parts_of(plan.area_rows, plan.tile_rows), parts_of(plan.area_columns, plan.tile_columns)};
     // The last vector of the last channel may reach beyond the padded input, that of a run of pixels beyond the sums.
-    const int64_t copied = plan.copies_input ? plan.c_in * plan.channel_floats + kLanes : 0;
+    const int64_t channels = plan.window_channels > 0 ? plan.window_channels : plan.c_in;
+    const int64_t copied = plan.copies_input ? channels * plan.channel_floats + kLanes : 0;
     constexpr int64_t kInFloat = sizeof(float) / sizeof(Scalar);
     return {grid, parts_of(plan.n, plan.images), grid.tiles(), parts_of(copied, kInFloat),
             plan.k_block * plan.tile * kLanes + kLanes};
@@ -89,11 +91,14 @@ inline Span rows_under(const sparseplan::FlatPlan& plan, const Area& area) {
             smaller(plan.rows, (area.columns.end * kLanes - 1) / row_floats + halo + 2)};
 }
 
-inline bool copies_whole(const sparseplan::FlatPlan& plan) { return plan.copies_input && !plan.copies_tiles; }
+inline bool copies_whole(const sparseplan::FlatPlan& plan) {
+    return plan.copies_input && !plan.copies_tiles && plan.window_channels == 0;
+}
 
-// The input under a tile for offset 0; copied to `copy` where that goes by tiles.
+// The input under a tile for offset 0; copied to `copy` where that goes by tiles, or where windows will be.
 inline const Scalar* tile_input(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in,
                                 const Area& area, Scalar* copy) {
+    if (plan.window_channels > 0) return copy;
     if (!plan.copies_tiles) return in + area.rows.begin * plan.pitch * plan.images + area.columns.begin * kLanes;
     const int64_t begin = area.columns.begin * kLanes / plan.images, end = area.columns.end * kLanes / plan.images;
     copy_tile(plan, block.x, block.images, begin, smaller(end, plan.h_out * plan.w_out) - begin, copy);
@@ -149,10 +154,10 @@ inline void compute_quads(const sparseplan::FlatPlan& plan, const Block& block, 
     }
 }
 
-// Output channels of one tile; `in` is its input, `ahead` that of the next. To ask for the input of the next block of channels while
+// Output channels of one tile; `in` is its input, `window` where windows of it go, `ahead` the input of the next. To ask for the input of the next block of channels while
 // one is computed, a line or two an output channel into level 2, changed nothing on Zen 5.
 void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const Scalar* in, const Area& area,
-                  Span k_span, Ahead& ahead, float* sums) {
+                  Scalar* window, Span k_span, Ahead& ahead, float* sums) {
     const Part part = part_of_block(plan, block, in, area);
     const bool has_quads = plan.quad_rows > 0;
     const AxpyTile axpy = has_quads      ? nullptr
@@ -168,6 +173,11 @@ void compute_tile(const sparseplan::FlatPlan& plan, const Block& block, const Sc
         const int64_t channels = smaller(plan.k_block, k_span.end - k);
         for (int64_t c = 0; c < plan.c_blocks; ++c) {
             const bool is_last = c == plan.c_blocks - 1;
+            if (plan.window_blocks > 0 && c % plan.window_blocks == 0) {
+                const int64_t first = c / plan.window_blocks * plan.window_channels;
+                const Span some{first, smaller(first + plan.window_channels, plan.c_in)};
+                copy_window(plan, block.x, block.images, area, some, window);
+            }
             if (has_quads) {
                 compute_quads(plan, block, in, area, {k, k + channels}, c, rectifies && is_last, ahead, sums);
                 continue;
@@ -193,7 +203,7 @@ void run_blocks(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call
                 const Area area = area_at(plan, sizes.grid, i);
                 const Scalar* const under = tile_input(plan, block, in, area, copy);
                 Ahead ahead = i + 1 < sizes.tiles ? ahead_of(plan, block, area_at(plan, sizes.grid, i + 1)) : Ahead{};
-                compute_tile(plan, block, under, area, {0, plan.c_out}, ahead, sums);
+                compute_tile(plan, block, under, area, copy, {0, plan.c_out}, ahead, sums);
             }
         });
         stream_fence();
@@ -212,63 +222,110 @@ inline int64_t channel_at(const sparseplan::FlatPlan& plan, int64_t part, int64_
             high = middle;
         }
     }
-    // Whole vectors of channels where they lie side by side.
+    // Whole vectors of channels where they lie side by side, whole chunks of quads: the nearest, as either may be a large share.
     const int64_t unit = larger(plan.layout == sparseplan::FlatLayout::nhwc ? kLanes : 1, plan.k_chunk);
-    return smaller((low + unit - 1) / unit * unit, plan.c_out);
+    return part == parts ? plan.c_out : smaller((low + unit / 2) / unit * unit, plan.c_out);
 }
 
 // How the threads share few blocks: tasks are tiles x parts of the output channels.
 struct Shares {
+    Grid grid;
     int64_t parts;
     bool tiles_first;  // a thread takes all parts of a tile before the next tile, else all tiles of a part
+
+    int64_t tasks() const { return grid.tiles() * parts; }
+    int64_t tile_of(int64_t task) const { return tiles_first ? task / parts : task % grid.tiles(); }
+    int64_t part_of(int64_t task) const { return tiles_first ? task % parts : task / grid.tiles(); }
 };
 
-// A thread with few tiles copies the input under these alone, but reads the weights of all channels; one with few
-// channels reads theirs, but copies all input: whichever is less.
-inline Shares shares_of(const sparseplan::FlatPlan& plan, int64_t tiles, int threads) {
+// Tasks a thread, from where on the last one hardly matters, and from where on neither does that tiles differ by a row.
+constexpr int64_t kUnevenTasks = 8, kLikeTasks = 32;
+
+// Calls f(task, thread, work) for all tasks in order: each is its whose equal share of the work, in vectors of output, holds
+// the task's middle.
+template <typename F>
+inline void for_each_task(const sparseplan::FlatPlan& plan, const Shares& shares, int threads, F f) {
+    const int64_t all = plan.area_rows * plan.area_columns * shares.parts;
+    int64_t before = 0;
+    for (int64_t task = 0; task < shares.tasks(); ++task) {
+        const Area area = area_at(plan, shares.grid, shares.tile_of(task));
+        const int64_t work = area.row_count() * area.column_count();
+        f(task, (2 * before + work) * threads / (2 * all), work);
+        before += work;
+    }
+}
+
+// The tasks of one thread.
+inline Span tasks_of(const sparseplan::FlatPlan& plan, const Shares& shares, int threads, int64_t thread) {
+    if (shares.tasks() >= kLikeTasks * threads) return part_at(shares.tasks(), threads, thread);
+    Span tasks{0, 0};
+    for_each_task(plan, shares, threads, [&](int64_t task, int64_t owner, int64_t) {
+        if (owner < thread) tasks.begin = task + 1;
+        if (owner <= thread) tasks.end = task + 1;
+    });
+    return tasks;
+}
+
+// Whether a thread has over a twenty-fifth more work than an equal share.
+inline bool is_uneven(const sparseplan::FlatPlan& plan, const Shares& shares, int threads) {
+    const int64_t most = plan.area_rows * plan.area_columns * shares.parts * 26;
+    int64_t current = 0, sum = 0;
+    bool uneven = false;
+    for_each_task(plan, shares, threads, [&](int64_t, int64_t owner, int64_t work) {
+        sum = owner == current ? sum + work : work;
+        current = owner;
+        uneven |= sum * threads * 25 > most;
+    });
+    return uneven;
+}
+
+// A thread with few tiles reads the input under these alone, but the weights of all channels; one with few channels reads
+// theirs, but all input: whichever is less.
+inline Shares shares_of(const sparseplan::FlatPlan& plan, const Grid& grid, int threads) {
     constexpr int64_t kLeastChannels = 16;  // of a part: each part reads the input again
-    constexpr int64_t kUnevenTasks = 8;     // a thread, from where on the last task hardly matters
     const int64_t entries = plan.starts[plan.c_blocks * plan.c_out];
-    const int64_t copied = plan.copies_input ? plan.c_in * plan.h_in * plan.w_in * plan.images : 0;
-    const bool tiles_first = tiles > 1 && entries * static_cast<int64_t>(sizeof(sparseplan::Entry)) <
-                                              copied * static_cast<int64_t>(sizeof(Scalar));
-    int64_t parts = tiles_first ? 1 : larger(1, smaller(threads, plan.c_out / kLeastChannels));
-    while (tiles * parts % threads != 0 && tiles * parts < kUnevenTasks * threads) ++parts;
-    return {smaller(parts, plan.chunks()), tiles_first};
+    const int64_t input = plan.c_in * plan.h_in * plan.w_in * plan.images;
+    const bool tiles_first = grid.tiles() > 1 && entries * static_cast<int64_t>(sizeof(sparseplan::Entry)) <
+                                                     input * static_cast<int64_t>(sizeof(Scalar));
+    Shares shares{grid, tiles_first ? 1 : larger(1, smaller(threads, plan.c_out / kLeastChannels)), tiles_first};
+    while (shares.parts < plan.chunks() && shares.tasks() < kUnevenTasks * threads && is_uneven(plan, shares, threads)) {
+        ++shares.parts;
+    }
+    shares.parts = smaller(shares.parts, plan.chunks());
+    return shares;
 }
 
 // Few blocks: the threads share the tiles and output channels of each, equal in work and the same at every run, so that
 // each thread finds its weights and its output in its own cache. Each copies the input it needs: a shared copy would
 // cross from cache to cache.
 void run_tiles(const sparseplan::FlatPlan& plan, const Sizes& sizes, const Call& call, int threads) {
-    const Shares shares = shares_of(plan, sizes.tiles, threads);
-    const auto tile_of = [&](int64_t task) { return shares.tiles_first ? task / shares.parts : task % sizes.tiles; };
-    const auto part_of = [&](int64_t task) { return shares.tiles_first ? task % shares.parts : task / sizes.tiles; };
+    const Shares shares = shares_of(plan, sizes.grid, threads);
     run_team(threads, [&] {
         Scalar* copy = input_scratch(sizes);
         float* sums = sparseplan::thread_scratch(sparseplan::Slot::work, sizes.work_floats);
         share_static(threads * sizes.blocks, [&](int64_t share) {
             const Block block = block_at(plan, call, share % sizes.blocks);
-            const Span tasks = part_at(sizes.tiles * shares.parts, threads, share / sizes.blocks);
+            const Span tasks = tasks_of(plan, shares, threads, share / sizes.blocks);
             if (tasks.begin == tasks.end) return;
             if (copies_whole(plan)) {
-                const bool whole = part_of(tasks.begin) != part_of(tasks.end - 1) && !shares.tiles_first;
-                const Area first = area_at(plan, sizes.grid, whole ? 0 : tile_of(tasks.begin));
-                const Area last = area_at(plan, sizes.grid, whole ? sizes.tiles - 1 : tile_of(tasks.end - 1));
+                const int64_t begin = tasks.begin, last_task = tasks.end - 1;
+                const bool whole = shares.part_of(begin) != shares.part_of(last_task) && !shares.tiles_first;
+                const Area first = area_at(plan, sizes.grid, whole ? 0 : shares.tile_of(begin));
+                const Area last = area_at(plan, sizes.grid, whole ? sizes.tiles - 1 : shares.tile_of(last_task));
                 copy_block(plan, block, {rows_under(plan, first).begin, rows_under(plan, last).end}, copy);
             }
             const Scalar* const shared = plan.copies_input ? copy : block.x;
-            const Scalar* in = shared;
-            for (int64_t task = tasks.begin; task < tasks.end; ++task) {
-                const bool is_new = task == tasks.begin || tile_of(task) != tile_of(task - 1);
-                const Area area = area_at(plan, sizes.grid, tile_of(task));
-                if (is_new) in = tile_input(plan, block, shared, area, copy);
-                const int64_t k_begin = channel_at(plan, part_of(task), shares.parts);
-                const int64_t k_end = channel_at(plan, part_of(task) + 1, shares.parts);
+            for (int64_t task = tasks.begin; task < tasks.end;) {
+                const int64_t tile = shares.tile_of(task), k_begin = channel_at(plan, shares.part_of(task), shares.parts);
+                const Area area = area_at(plan, sizes.grid, tile);
+                const Scalar* const in = tile_input(plan, block, shared, area, copy);
+                // Parts of one tile that follow each other are one.
+                while (task + 1 < tasks.end && shares.tile_of(task + 1) == tile) ++task;
+                const int64_t k_end = channel_at(plan, shares.part_of(task) + 1, shares.parts);
+                const bool has_next = ++task < tasks.end;
                 if (k_begin == k_end) continue;
-                const bool is_next = task + 1 < tasks.end && tile_of(task + 1) != tile_of(task);
-                Ahead ahead = is_next ? ahead_of(plan, block, area_at(plan, sizes.grid, tile_of(task + 1))) : Ahead{};
-                compute_tile(plan, block, in, area, {k_begin, k_end}, ahead, sums);
+                Ahead ahead = has_next ? ahead_of(plan, block, area_at(plan, sizes.grid, shares.tile_of(task))) : Ahead{};
+                compute_tile(plan, block, in, area, copy, {k_begin, k_end}, ahead, sums);
             }
         });
         stream_fence();
