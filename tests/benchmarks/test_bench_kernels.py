@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,15 @@ def test_kernels_of_narrower_vectors_are_left_out(monkeypatch: pytest.MonkeyPatc
         assert left.isdisjoint(others)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Programs started by a test heed interrupts, even if the tests run in the background of a shell and do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
     run = subprocess.Popen(
         # The CSV appears after the first layer, which has the cases of `SMALL` alone; the other layers take minutes.
