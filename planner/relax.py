@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,10 @@ def solve_by_relaxation(knapsack: Knapsack, *, budget_s: float, time_limit_s: fl
     if relaxed.infeasible:
         return nothing(f"no assignment needs at most {budget_s:.3g} s", start)
     if relaxed.chosen is None:
-        return nothing("no assignment within the budget was found", start)
+        # Prices alone may miss the few that keep a budget close to the least one: the question is open.
+        return replace(
+            nothing("no assignment within the budget was found", start), status="time_limit", bound=relaxed.bound
+        )
     near = relaxed.loss - relaxed.bound <= GAP_FRAC * relaxed.loss
     return found("optimal" if near else "time_limit", knapsack, relaxed.chosen, bound=relaxed.bound, start=start)
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sparseplan.kernels.errors import InputError, UnsupportedError
@@ -96,6 +96,7 @@ GRAPHS = st.sampled_from(
 
 @settings(max_examples=40, deadline=None)
 @given(graph=GRAPHS, seed=st.integers(0, 2**31), tightness=st.floats(0.0, 1.1))
+@example(graph=([3, 2], [(0, 1), (1, 0)]), seed=15805, tightness=0.0)
 def test_both_solvers_equal_brute_force(
     graph: tuple[list[int], list[tuple[int, int]]], seed: int, tightness: float
 ) -> None:
